@@ -1,1 +1,9 @@
-//! placeholder
+//! A replicated SPARQL 1.1 database node.
+//!
+//! Dependencies point one way:
+//! `disk <- identity, log, state <- recovery, sparql <- raft <- http, grpc <- commands`.
+
+pub mod disk;
+pub mod identity;
+pub mod log;
+pub mod position;

@@ -1,0 +1,65 @@
+//! Operations on names that are durable when they return.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{FileSystem, OpenMode};
+
+fn parent(path: &Path) -> io::Result<&Path> {
+    path.parent()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path has no parent folder"))
+}
+
+/// Writes a whole file so that after a crash either the old content or the new one is there:
+/// write beside it, fsync, rename over it, fsync the folder (Pillai et al., "All File Systems Are
+/// Not Created Equal", OSDI 2014).
+///
+/// # Errors
+/// Those of the operating system.
+pub fn write_durably(file_system: &dyn FileSystem, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let temporary = PathBuf::from(temporary);
+    if file_system.exists(&temporary)? {
+        file_system.remove_file(&temporary)?;
+    }
+    let file = file_system.open(&temporary, OpenMode::CreateNew)?;
+    file.write_at(bytes, 0)?;
+    file.sync()?;
+    file_system.rename(&temporary, path)?;
+    file_system.sync_directory(parent(path)?)
+}
+
+/// Removes a file durably.
+///
+/// # Errors
+/// Those of the operating system.
+pub fn remove_durably(file_system: &dyn FileSystem, path: &Path) -> io::Result<()> {
+    file_system.remove_file(path)?;
+    file_system.sync_directory(parent(path)?)
+}
+
+/// Moves a file or folder into `quarantine` under the data folder, under a name that is not taken,
+/// and returns where it is now. No byte is lost: a person may want to look at it.
+///
+/// # Errors
+/// Those of the operating system.
+pub fn quarantine(file_system: &dyn FileSystem, data: &Path, path: &Path) -> io::Result<PathBuf> {
+    let folder = data.join("quarantine");
+    file_system.create_directories(&folder)?;
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path has no name"))?;
+    let mut number = 1_u32;
+    let target = loop {
+        let candidate = folder.join(format!("{}.{number}", name.to_string_lossy()));
+        if !file_system.exists(&candidate)? {
+            break candidate;
+        }
+        number += 1;
+    };
+    file_system.rename(path, &target)?;
+    file_system.sync_directory(&folder)?;
+    file_system.sync_directory(parent(path)?)?;
+    Ok(target)
+}

@@ -1,0 +1,129 @@
+//! The file system as the node sees it.
+//!
+//! Everything that the node keeps as a promise (superblock, vote, log) and every snapshot touches
+//! the disk through these traits, so that tests can put a faulty or recording disk in their place.
+//! RocksDB has its own way to the disk; what it holds is derived and may always be rebuilt.
+
+mod durable;
+mod lock;
+mod real;
+mod twin;
+
+use std::fmt::Debug;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use durable::{quarantine, remove_durably, write_durably};
+pub use lock::{LockError, VolumeLock};
+pub use real::RealFileSystem;
+pub use twin::{Twin, TwinError, TwinRead};
+
+/// A shared file system.
+pub type SharedFileSystem = Arc<dyn FileSystem>;
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// Must exist; writing fails.
+    Read,
+    /// Must exist.
+    ReadWrite,
+    /// Must not exist.
+    CreateNew,
+}
+
+/// Operations on names. Renames and removals are durable only after [`FileSystem::sync_directory`].
+pub trait FileSystem: Debug + Send + Sync + 'static {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn File>>;
+
+    /// Whether a name exists.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+
+    /// Names in a folder, sorted.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>>;
+
+    /// Makes a folder and those above it.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    fn create_directories(&self, directory: &Path) -> io::Result<()>;
+
+    /// Renames a file or folder, replacing a file.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the names in a folder durable.
+    ///
+    /// # Errors
+    /// Those of the operating system. A failure is never retried: the process must stop.
+    fn sync_directory(&self, directory: &Path) -> io::Result<()>;
+}
+
+/// Operations on the content of one open file.
+pub trait File: Debug + Send + Sync {
+    /// Reads up to `buffer.len()` bytes at `offset_bytes`; fewer only at the end of the file.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    fn read_at(&self, buffer: &mut [u8], offset_bytes: u64) -> io::Result<usize>;
+
+    /// Writes all bytes at `offset_bytes`.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    fn write_at(&self, bytes: &[u8], offset_bytes: u64) -> io::Result<()>;
+
+    /// Makes everything written durable, with the length of the file.
+    ///
+    /// # Errors
+    /// Those of the operating system. A failure is never retried: the process must stop
+    /// (Rebello et al., "Can Applications Recover from fsync Failures?", ATC 2020).
+    fn sync(&self) -> io::Result<()>;
+
+    /// Length in bytes.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    fn length_bytes(&self) -> io::Result<u64>;
+
+    /// Extends the file to `length_bytes`, with space reserved on the disk; new bytes read as zero.
+    ///
+    /// # Errors
+    /// Those of the operating system, among them a full disk.
+    fn allocate(&self, length_bytes: u64) -> io::Result<()>;
+}
+
+/// Reads exactly `length_bytes` at `offset_bytes`.
+///
+/// # Errors
+/// `UnexpectedEof` when the file is shorter.
+pub fn read_exact_at(file: &dyn File, offset_bytes: u64, length_bytes: usize) -> io::Result<Vec<u8>> {
+    let mut buffer = vec![0; length_bytes];
+    let read = file.read_at(&mut buffer, offset_bytes)?;
+    if read < length_bytes {
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            format!("{read} of {length_bytes} bytes at offset {offset_bytes}"),
+        ));
+    }
+    Ok(buffer)
+}

@@ -1,0 +1,465 @@
+//! One ordered queue in front of the disk.
+//!
+//! Votes, appends, truncations and purges go through one queue to one thread, so that a completed
+//! operation means that everything queued before it is durable too. What is waiting when the
+//! thread comes back from an fsync is written together with the next one. Entries can be read as
+//! soon as they are queued; they are acknowledged only when they are durable.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use bytes::Bytes;
+
+use super::contents::{EntryLocation, LogContents};
+use super::files::{LogFiles, SegmentReaders};
+use super::format::RecordKind;
+use super::open::{LogError, OpenedLog};
+use crate::identity::{IdentityError, StoredVote, SuperblockFile, VoteError, VoteFile};
+use crate::position::LogPosition;
+
+/// Entries kept in memory behind those that still wait for the disk.
+const CACHE_BYTES: usize = 32 * 1024 * 1024;
+/// Records written and synced together.
+const MAXIMUM_BATCH_RECORDS: usize = 4096;
+const MAXIMUM_BATCH_BYTES: usize = 32 * 1024 * 1024;
+
+/// Called once the operation, and every one before it, is durable or has failed.
+pub type Completion = Box<dyn FnOnce(Result<(), io::Error>) + Send>;
+
+/// Why an operation on the log failed. After the first failure of the disk none succeeds.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreFailure {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Vote(#[from] VoteError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
+impl StoreFailure {
+    /// Whether the disk itself failed, rather than what was asked of it.
+    #[must_use]
+    pub fn is_disk_failure(&self) -> bool {
+        !matches!(self, Self::Vote(VoteError::Backwards { .. }) | Self::Log(LogError::Inconsistent(_) | LogError::TooLarge { .. }))
+    }
+}
+
+enum Operation {
+    Append(Vec<(LogPosition, Bytes)>, Completion),
+    TruncateAfter(Option<u64>, Completion),
+    Purge(LogPosition, Completion),
+    Committed(LogPosition),
+    Vote(StoredVote, Completion),
+}
+
+/// The log as its readers see it: with what is queued already in place.
+struct View {
+    /// What is on the disk.
+    contents: LogContents,
+    /// The newest entries, consecutive, among them all that are not on the disk yet.
+    cache: VecDeque<(LogPosition, Bytes)>,
+    cache_bytes: usize,
+    /// Entries from the front of the cache that are on the disk already.
+    written: usize,
+    last: Option<LogPosition>,
+    purged: Option<LogPosition>,
+    committed: Option<LogPosition>,
+    vote: Option<StoredVote>,
+    failure: Option<String>,
+}
+
+/// The ends of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogState {
+    pub last: Option<LogPosition>,
+    pub purged: Option<LogPosition>,
+    pub committed: Option<LogPosition>,
+}
+
+/// The log of a running node. Clones share it; the thread ends with the last clone.
+#[derive(Clone, Debug)]
+pub struct LogStore {
+    view: Arc<Mutex<View>>,
+    readers: SegmentReaders,
+    queue: Sender<Operation>,
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("View")
+            .field("last", &self.last)
+            .field("purged", &self.purged)
+            .finish_non_exhaustive()
+    }
+}
+
+fn lock(view: &Mutex<View>) -> MutexGuard<'_, View> {
+    view.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl LogStore {
+    /// Starts the thread that owns the files.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(
+        opened: OpenedLog,
+        vote: VoteFile,
+        superblock: Arc<Mutex<SuperblockFile>>,
+    ) -> Result<Self, io::Error> {
+        let readers = opened.files.readers();
+        let view = Arc::new(Mutex::new(View {
+            last: opened.contents.last(),
+            purged: opened.contents.purged(),
+            committed: opened.contents.committed(),
+            contents: opened.contents,
+            cache: VecDeque::new(),
+            cache_bytes: 0,
+            written: 0,
+            vote: vote.current(),
+            failure: None,
+        }));
+        let (queue, operations) = channel();
+        let mut writer = Writer {
+            view: view.clone(),
+            files: opened.files,
+            vote,
+            superblock,
+        };
+        thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || writer.run(&operations))?;
+        Ok(Self { view, readers, queue })
+    }
+
+    /// The ends of the log, with what is queued.
+    #[must_use]
+    pub fn state(&self) -> LogState {
+        let view = lock(&self.view);
+        LogState { last: view.last, purged: view.purged, committed: view.committed }
+    }
+
+    /// The newest durable vote.
+    #[must_use]
+    pub fn vote(&self) -> Option<StoredVote> {
+        lock(&self.view).vote
+    }
+
+    fn send(&self, operation: Operation) {
+        if let Err(refused) = self.queue.send(operation) {
+            let error = || io::Error::other("the log has stopped");
+            match refused.0 {
+                Operation::Append(_, completion)
+                | Operation::TruncateAfter(_, completion)
+                | Operation::Purge(_, completion)
+                | Operation::Vote(_, completion) => completion(Err(error())),
+                Operation::Committed(_) => {}
+            }
+        }
+    }
+
+    /// Queues entries; they can be read when this returns, and are durable at the completion.
+    pub fn append(&self, entries: Vec<(LogPosition, Bytes)>, completion: Completion) {
+        // The view and the queue must agree on the order of operations.
+        let mut view = lock(&self.view);
+        for (position, payload) in &entries {
+            view.cache_bytes += payload.len();
+            view.cache.push_back((*position, payload.clone()));
+            view.last = Some(*position);
+        }
+        self.send(Operation::Append(entries, completion));
+    }
+
+    /// Voids all entries after `keep` (all, when `None`).
+    pub fn truncate_after(&self, keep: Option<LogPosition>, completion: Completion) {
+        let mut view = lock(&self.view);
+        let keep_index = keep.map(|keep| keep.index);
+        while view.cache.back().is_some_and(|(position, _)| Some(position.index) > keep_index) {
+            if let Some((_, payload)) = view.cache.pop_back() {
+                view.cache_bytes -= payload.len();
+            }
+        }
+        view.written = view.written.min(view.cache.len());
+        view.last = keep.max(view.purged);
+        self.send(Operation::TruncateAfter(keep_index, completion));
+    }
+
+    /// Lets go of all entries up to `position`, which a durable snapshot holds.
+    pub fn purge(&self, position: LogPosition, completion: Completion) {
+        let mut view = lock(&self.view);
+        while view.cache.front().is_some_and(|(held, _)| held.index <= position.index) {
+            if let Some((_, payload)) = view.cache.pop_front() {
+                view.cache_bytes -= payload.len();
+                view.written = view.written.saturating_sub(1);
+            }
+        }
+        view.purged = view.purged.max(Some(position));
+        view.last = view.last.max(Some(position));
+        view.committed = view.committed.max(Some(position));
+        self.send(Operation::Purge(position, completion));
+    }
+
+    /// Notes how far the log is committed; written with the next batch, as losing it loses nothing.
+    pub fn note_committed(&self, position: LogPosition) {
+        let mut view = lock(&self.view);
+        if view.committed >= Some(position) {
+            return;
+        }
+        view.committed = Some(position);
+        self.send(Operation::Committed(position));
+    }
+
+    /// Casts a vote.
+    pub fn save_vote(&self, vote: StoredVote, completion: Completion) {
+        let _order = lock(&self.view);
+        self.send(Operation::Vote(vote, completion));
+    }
+
+    /// Reads entries from `start` up to and without `end`, stopping early once `maximum_bytes` are
+    /// passed, but never before the first.
+    ///
+    /// # Errors
+    /// When an entry cannot be read, with its name.
+    pub fn read(&self, start: u64, end: u64, maximum_bytes: usize) -> Result<Vec<(LogPosition, Bytes)>, LogError> {
+        enum Source {
+            Memory(LogPosition, Bytes),
+            Disk(EntryLocation),
+        }
+        let sources: Vec<Source> = {
+            let view = lock(&self.view);
+            let end = end.min(view.last.map_or(0, |last| last.index + 1));
+            let mut bytes = 0;
+            let mut sources = Vec::new();
+            for index in start..end {
+                let source = if let Some((position, payload)) = view.cached(index) {
+                    bytes += payload.len();
+                    Source::Memory(*position, payload.clone())
+                } else if let Some(location) = view.contents.get(index) {
+                    bytes += location.payload_bytes;
+                    Source::Disk(*location)
+                } else {
+                    break;
+                };
+                sources.push(source);
+                if bytes >= maximum_bytes {
+                    break;
+                }
+            }
+            sources
+        };
+        sources
+            .into_iter()
+            .map(|source| match source {
+                Source::Memory(position, payload) => Ok((position, payload)),
+                Source::Disk(location) => Ok((location.position, Bytes::from(self.readers.read(&location)?))),
+            })
+            .collect()
+    }
+
+    /// Why the log has stopped, once it has.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        lock(&self.view).failure.clone()
+    }
+}
+
+impl View {
+    fn cached(&self, index: u64) -> Option<&(LogPosition, Bytes)> {
+        let first = self.cache.front()?.0.index;
+        self.cache.get(usize::try_from(index.checked_sub(first)?).ok()?)
+    }
+
+    fn shrink_cache(&mut self) {
+        while self.cache_bytes > CACHE_BYTES && self.written > 0 {
+            if let Some((_, payload)) = self.cache.pop_front() {
+                self.cache_bytes -= payload.len();
+            }
+            self.written -= 1;
+        }
+    }
+}
+
+/// The thread's side: the only one that writes.
+struct Writer {
+    view: Arc<Mutex<View>>,
+    files: LogFiles,
+    vote: VoteFile,
+    superblock: Arc<Mutex<SuperblockFile>>,
+}
+
+/// Records that are written and synced together.
+#[derive(Default)]
+struct Batch {
+    records: Vec<(RecordKind, LogPosition, Bytes)>,
+    bytes: usize,
+    completions: Vec<Completion>,
+    purge: Option<LogPosition>,
+    /// The newest committed position, written once at the end of the batch.
+    committed: Option<LogPosition>,
+}
+
+impl Batch {
+    fn is_full(&self) -> bool {
+        self.records.len() >= MAXIMUM_BATCH_RECORDS || self.bytes >= MAXIMUM_BATCH_BYTES
+    }
+
+    fn push(&mut self, kind: RecordKind, position: LogPosition, payload: Bytes) {
+        self.bytes += payload.len();
+        self.records.push((kind, position, payload));
+    }
+}
+
+impl Writer {
+    fn run(&mut self, operations: &Receiver<Operation>) {
+        let mut batch = Batch::default();
+        loop {
+            let operation = if batch.records.is_empty() && batch.completions.is_empty() {
+                match operations.recv() {
+                    Ok(operation) => Some(operation),
+                    Err(_) => break,
+                }
+            } else {
+                operations.try_recv().ok()
+            };
+            let flush = match operation {
+                Some(Operation::Vote(vote, completion)) => {
+                    self.flush(&mut batch);
+                    let result = self.save_vote(vote);
+                    completion(self.settle(result));
+                    false
+                }
+                Some(operation) => {
+                    Self::collect(operation, &mut batch);
+                    batch.is_full()
+                }
+                None => true,
+            };
+            if flush {
+                self.flush(&mut batch);
+            }
+        }
+        self.flush(&mut batch);
+    }
+
+    fn collect(operation: Operation, batch: &mut Batch) {
+        match operation {
+            Operation::Append(entries, completion) => {
+                for (position, payload) in entries {
+                    batch.push(RecordKind::Entry, position, payload);
+                }
+                batch.completions.push(completion);
+            }
+            Operation::TruncateAfter(keep, completion) => {
+                // Stored as the first index to void, so that "everything" is zero.
+                let index = keep.map_or(0, |keep| keep + 1);
+                batch.push(RecordKind::TruncateAfter, LogPosition { term: 0, index }, Bytes::new());
+                batch.completions.push(completion);
+            }
+            Operation::Purge(position, completion) => {
+                batch.push(RecordKind::Purged, position, Bytes::new());
+                batch.purge = batch.purge.max(Some(position));
+                batch.completions.push(completion);
+            }
+            Operation::Committed(position) => batch.committed = batch.committed.max(Some(position)),
+            Operation::Vote(..) => {}
+        }
+    }
+
+    fn flush(&mut self, batch: &mut Batch) {
+        if batch.records.is_empty() && batch.completions.is_empty() {
+            return;
+        }
+        let batch = std::mem::take(batch);
+        let result = self.write(&batch);
+        let result = self.settle(result);
+        for completion in batch.completions {
+            completion(match &result {
+                Ok(()) => Ok(()),
+                Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+            });
+        }
+    }
+
+    /// Remembers the first failure: what is durable after it is unknown, so nothing may follow.
+    fn settle(&self, result: Result<(), StoreFailure>) -> Result<(), io::Error> {
+        let Err(failure) = result else {
+            return Ok(());
+        };
+        let text = describe(&failure);
+        if failure.is_disk_failure() {
+            tracing::error!(error = %text, "the disk failed; the log stops");
+            lock(&self.view).failure.get_or_insert(text.clone());
+        }
+        Err(io::Error::other(text))
+    }
+
+    fn check_alive(&self) -> Result<(), StoreFailure> {
+        match &lock(&self.view).failure {
+            None => Ok(()),
+            Some(text) => Err(LogError::io("go on writing to", &self.files.folder, io::Error::other(text.clone())).into()),
+        }
+    }
+
+    /// The superblock says that promises exist before the first one does: from then on their
+    /// absence is known to be a loss.
+    fn mark_promised(&self) -> Result<(), StoreFailure> {
+        let mut superblock = self.superblock.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(superblock.update(|superblock| superblock.made_promises = true)?)
+    }
+
+    fn save_vote(&mut self, vote: StoredVote) -> Result<(), StoreFailure> {
+        self.check_alive()?;
+        self.mark_promised()?;
+        self.vote.save(vote)?;
+        lock(&self.view).vote = Some(vote);
+        Ok(())
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<(), StoreFailure> {
+        self.check_alive()?;
+        self.mark_promised()?;
+        let mut records: Vec<(RecordKind, LogPosition, &[u8])> = batch
+            .records
+            .iter()
+            .map(|(kind, position, payload)| (*kind, *position, payload.as_ref()))
+            .collect();
+        if let Some(committed) = batch.committed {
+            records.push((RecordKind::Committed, committed, &[]));
+        }
+        let contents = lock(&self.view).contents.clone_ends();
+        let locations = self.files.append(&records, &contents)?;
+        {
+            let mut view = lock(&self.view);
+            for ((kind, _, _), location) in records.iter().zip(locations) {
+                view.contents.apply(*kind, location).map_err(LogError::from)?;
+            }
+            let last_written = view.contents.last();
+            view.written = view
+                .cache
+                .partition_point(|(position, _)| Some(position.index) <= last_written.map(|last| last.index));
+            view.shrink_cache();
+            debug_assert!(view.contents.validate_ends().is_ok());
+        }
+        if let Some(purged) = batch.purge {
+            self.files.remove_purged(purged)?;
+        }
+        Ok(())
+    }
+}
+
+/// An error with its causes, on one line.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

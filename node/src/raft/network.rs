@@ -1,0 +1,333 @@
+//! Calls to the peers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::RPCOption;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
+};
+use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
+use quadraft_protocol::v1::raft_client::RaftClient;
+use quadraft_protocol::{connect_peer, v1};
+use tokio::io::AsyncReadExt as _;
+use tonic::transport::Channel;
+
+use super::codec::{
+    encode_payload, log_id_message, read_log_id, read_vote, stored_membership_message, vote_message,
+};
+use super::peers::Peers;
+use super::snapshots::SnapshotFile;
+use super::types::{MemberAddresses, TypeConfig, Vote, to_position};
+
+/// Above every entry that is accepted (see the request bounds of the HTTP edge).
+const MAXIMUM_MESSAGE_BYTES: usize = 256 * 1024 * 1024;
+const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+type Response<T> = Result<T, RPCError<TypeConfig>>;
+
+/// Makes a client for every peer.
+#[derive(Clone, Debug)]
+pub(crate) struct Network {
+    peers: Arc<Peers>,
+}
+
+impl Network {
+    pub(crate) fn new(peers: Arc<Peers>) -> Self {
+        Self { peers }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = PeerClient;
+
+    async fn new_client(&mut self, target: u64, node: &MemberAddresses) -> Self::Network {
+        let client = connect_peer(&node.peer, CONNECT_TIMEOUT)
+            .map(|channel| {
+                RaftClient::new(channel)
+                    .max_decoding_message_size(MAXIMUM_MESSAGE_BYTES)
+                    .max_encoding_message_size(MAXIMUM_MESSAGE_BYTES)
+            })
+            .map_err(|error| error.to_string());
+        PeerClient { target, peers: self.peers.clone(), client }
+    }
+}
+
+/// A client of one peer.
+#[derive(Debug)]
+pub(crate) struct PeerClient {
+    target: u64,
+    peers: Arc<Peers>,
+    /// An address that cannot be used is an unreachable peer, not the end of this node.
+    client: Result<RaftClient<Channel>, String>,
+}
+
+/// Why a call to a peer failed.
+#[derive(Debug, thiserror::Error)]
+enum CallError {
+    #[error("{0}")]
+    Address(String),
+    #[error("no answer within {0:?}")]
+    Deadline(Duration),
+    #[error("{code:?}: {message}", code = .0.code(), message = .0.message())]
+    Status(Box<tonic::Status>),
+    #[error("the answer makes no sense: {0}")]
+    Answer(String),
+    #[error("failed to read the snapshot")]
+    Snapshot(#[source] std::io::Error),
+}
+
+impl From<CallError> for RPCError<TypeConfig> {
+    fn from(error: CallError) -> Self {
+        match &error {
+            // The peer is there and answered: trying again at once may help.
+            CallError::Status(status) if status.code() != tonic::Code::Unavailable => {
+                Self::Network(NetworkError::new(&error))
+            }
+            CallError::Answer(_) => Self::Network(NetworkError::new(&error)),
+            _ => Self::Unreachable(Unreachable::new(&error)),
+        }
+    }
+}
+
+impl PeerClient {
+    fn client(&self) -> Result<RaftClient<Channel>, CallError> {
+        self.client.clone().map_err(CallError::Address)
+    }
+
+    fn request<T>(message: T, option: &RPCOption) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        request.set_timeout(option.hard_ttl());
+        request
+    }
+
+    async fn answer<T>(
+        call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+        option: &RPCOption,
+    ) -> Result<T, CallError> {
+        // openraft ends the call at its hard deadline without our knowing; ours comes first.
+        let deadline = option.soft_ttl();
+        match tokio::time::timeout(deadline, call).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(CallError::Status(Box::new(status))),
+            Err(_) => Err(CallError::Deadline(deadline)),
+        }
+    }
+
+    fn note(&self, responder: Option<&v1::Responder>) -> Result<(), CallError> {
+        self.peers
+            .note_responder(self.target, responder)
+            .map_err(|error| CallError::Answer(error.to_string()))
+    }
+
+    async fn call_vote(
+        &self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+        is_pre_vote: bool,
+    ) -> Result<VoteResponse<TypeConfig>, CallError> {
+        let message = v1::VoteRequest {
+            envelope: Some(self.peers.envelope(self.target)),
+            vote: Some(vote_message(&rpc.vote)),
+            last_log_id: rpc.last_log_id.as_ref().map(log_id_message),
+            leadership_transfer: rpc.leadership_transfer,
+        };
+        let mut client = self.client()?;
+        let request = Self::request(message, &option);
+        let response = if is_pre_vote {
+            Self::answer(client.pre_vote(request), &option).await?
+        } else {
+            Self::answer(client.vote(request), &option).await?
+        };
+        self.note(response.responder.as_ref())?;
+        let vote = read_vote(response.vote.as_ref()).map_err(|error| CallError::Answer(error.to_string()))?;
+        if !is_pre_vote {
+            // Whatever it answered, it holds at least this vote durably.
+            self.peers.note_vote(self.target, vote.leader_id.term);
+        }
+        Ok(VoteResponse::new(
+            vote,
+            response.last_log_id.as_ref().map(read_log_id),
+            response.granted,
+        ))
+    }
+
+    async fn call_append(
+        &self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, CallError> {
+        let committed = rpc.leader_commit.as_ref().map(to_position);
+        let last_sent = rpc
+            .entries
+            .last()
+            .map(|entry| entry.log_id)
+            .or(rpc.prev_log_id)
+            .as_ref()
+            .map(to_position);
+        let message = v1::AppendEntriesRequest {
+            envelope: Some(self.peers.envelope(self.target)),
+            vote: Some(vote_message(&rpc.vote)),
+            previous_log_id: rpc.prev_log_id.as_ref().map(log_id_message),
+            leader_committed: rpc.leader_commit.as_ref().map(log_id_message),
+            entries: rpc
+                .entries
+                .iter()
+                .map(|entry| v1::Entry {
+                    log_id: Some(log_id_message(&entry.log_id)),
+                    payload: encode_payload(&entry.payload),
+                })
+                .collect(),
+        };
+        let mut client = self.client()?;
+        let response = Self::answer(client.append_entries(Self::request(message, &option)), &option).await?;
+        self.note(response.responder.as_ref())?;
+        use v1::append_entries_response::Outcome;
+        Ok(match response.outcome() {
+            Outcome::Success => {
+                // Only what is committed can never be taken back from its log.
+                if let (Some(last), Some(committed)) = (last_sent, committed) {
+                    self.peers.note_acknowledged(self.target, last.index.min(committed.index) + 1);
+                }
+                AppendEntriesResponse::Success
+            }
+            Outcome::PartialSuccess => {
+                AppendEntriesResponse::PartialSuccess(response.matching.as_ref().map(read_log_id))
+            }
+            Outcome::Conflict => AppendEntriesResponse::Conflict,
+            Outcome::HigherVote => AppendEntriesResponse::HigherVote(
+                read_vote(response.vote.as_ref()).map_err(|error| CallError::Answer(error.to_string()))?,
+            ),
+            Outcome::Unspecified => return Err(CallError::Answer("it has no outcome".to_owned())),
+        })
+    }
+
+    async fn call_transfer(
+        &self,
+        rpc: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<openraft::raft::message::TransferLeaderResponse<TypeConfig>, CallError> {
+        let message = v1::TransferLeaderRequest {
+            envelope: Some(self.peers.envelope(self.target)),
+            from_leader: Some(vote_message(rpc.from_leader())),
+            to_node_id: *rpc.to_node_id(),
+            last_log_id: rpc.last_log_id().map(log_id_message),
+        };
+        let mut client = self.client()?;
+        let response = Self::answer(client.transfer_leader(Self::request(message, &option)), &option).await?;
+        use openraft::raft::message::TransferLeaderError;
+        use v1::transfer_leader_response::Outcome;
+        Ok(match response.outcome() {
+            Outcome::Accepted => Ok(()),
+            Outcome::VoteChanged => Err(TransferLeaderError::VoteChanged {
+                expected: *rpc.from_leader(),
+                actual: read_vote(response.actual_vote.as_ref())
+                    .map_err(|error| CallError::Answer(error.to_string()))?,
+            }),
+            Outcome::LogNotFlushed => Err(TransferLeaderError::LogNotFlushed {
+                expected: rpc.last_log_id().copied(),
+                actual: response.actual_last_log_id.as_ref().map(read_log_id),
+            }),
+            Outcome::Unspecified => return Err(CallError::Answer("it has no outcome".to_owned())),
+        })
+    }
+
+    async fn call_snapshot(
+        &self,
+        vote: Vote,
+        snapshot: openraft::alias::SnapshotOf<TypeConfig, SnapshotFile>,
+    ) -> Result<SnapshotResponse<TypeConfig>, CallError> {
+        let path = snapshot.snapshot.path().to_owned();
+        let mut file = tokio::fs::File::open(&path).await.map_err(CallError::Snapshot)?;
+        let total_bytes = file.metadata().await.map_err(CallError::Snapshot)?.len();
+        let header = v1::install_snapshot_request::Header {
+            envelope: Some(self.peers.envelope(self.target)),
+            vote: Some(vote_message(&vote)),
+            last_log_id: snapshot.meta.last_log_id.as_ref().map(log_id_message),
+            membership: Some(stored_membership_message(&snapshot.meta.last_membership)),
+            total_bytes,
+        };
+        let (sender, receiver) = tokio::sync::mpsc::channel(8);
+        let reading = async move {
+            let part = |part| v1::InstallSnapshotRequest { part: Some(part) };
+            use v1::install_snapshot_request::Part;
+            if sender.send(part(Part::Header(header))).await.is_err() {
+                return Ok(());
+            }
+            loop {
+                let mut buffer = vec![0; SNAPSHOT_CHUNK_BYTES];
+                let count = file.read(&mut buffer).await?;
+                if count == 0 {
+                    return Ok(());
+                }
+                buffer.truncate(count);
+                if sender.send(part(Part::Data(Bytes::from(buffer)))).await.is_err() {
+                    // The receiver has ended the call; its answer says why.
+                    return Ok(());
+                }
+            }
+        };
+        let mut client = self.client()?;
+        let call = client.install_snapshot(tokio_stream::wrappers::ReceiverStream::new(receiver));
+        let (read, answer): (Result<(), std::io::Error>, _) = tokio::join!(reading, call);
+        read.map_err(CallError::Snapshot)?;
+        let response = answer
+            .map_err(|status| CallError::Status(Box::new(status)))?
+            .into_inner();
+        self.note(response.responder.as_ref())?;
+        let vote = read_vote(response.vote.as_ref()).map_err(|error| CallError::Answer(error.to_string()))?;
+        Ok(SnapshotResponse::new(vote))
+    }
+}
+
+impl RaftNetworkV2<TypeConfig> for PeerClient {
+    type SnapshotData = SnapshotFile;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Response<AppendEntriesResponse<TypeConfig>> {
+        Ok(self.call_append(rpc, option).await?)
+    }
+
+    async fn vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> Response<VoteResponse<TypeConfig>> {
+        Ok(self.call_vote(rpc, option, false).await?)
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Response<VoteResponse<TypeConfig>> {
+        // The library's default grants unconditionally.
+        Ok(self.call_vote(rpc, option, true).await?)
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: openraft::alias::SnapshotOf<TypeConfig, SnapshotFile>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        // As long as the data needs: a receiver that is gone ends the stream by keep-alive.
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            result = self.call_snapshot(vote, snapshot) => {
+                result.map_err(|error| StreamingError::Unreachable(Unreachable::new(&error)))
+            }
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        rpc: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Response<openraft::raft::message::TransferLeaderResponse<TypeConfig>> {
+        Ok(self.call_transfer(rpc, option).await?)
+    }
+}

@@ -1,0 +1,182 @@
+//! Snapshot files: made here or received from the leader, kept until a newer one is durable.
+//!
+//! A snapshot stands in `snapshots/TERM-INDEX.snapshot` and its content is the state module's
+//! format. It is written beside its place, fsynced and renamed, so that a file of that name is
+//! whole; its checksums are verified whenever it is put to use.
+
+use std::fs;
+use std::io::{self, BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::position::LogPosition;
+use crate::state::{SnapshotSummary, State, StateError, verify_snapshot};
+
+/// A whole snapshot on this volume. Also what openraft hands around as "the snapshot".
+#[derive(Clone, Debug)]
+pub(crate) struct SnapshotFile {
+    path: Arc<PathBuf>,
+    summary: Arc<SnapshotSummary>,
+}
+
+impl SnapshotFile {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn summary(&self) -> &SnapshotSummary {
+        &self.summary
+    }
+}
+
+/// Why a snapshot could not be written or used.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    #[error("failed to {action} {path}", path = path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("{path} cannot be used", path = path.display())]
+    State { path: PathBuf, source: Box<StateError> },
+    #[error("{path} holds the state at {found:?}, expected {expected:?}", path = path.display())]
+    OtherPosition {
+        path: PathBuf,
+        found: Option<LogPosition>,
+        expected: Option<LogPosition>,
+    },
+}
+
+/// The folder of snapshots of one volume.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshots {
+    folder: PathBuf,
+}
+
+impl Snapshots {
+    pub(crate) fn open(data: &Path) -> Result<Self, SnapshotError> {
+        let folder = data.join("snapshots");
+        fs::create_dir_all(&folder).map_err(|source| SnapshotError::Io {
+            action: "create",
+            path: folder.clone(),
+            source,
+        })?;
+        Ok(Self { folder })
+    }
+
+    fn path_at(&self, position: Option<LogPosition>) -> PathBuf {
+        let position = position.unwrap_or_default();
+        self.folder
+            .join(format!("{:020}-{:020}.snapshot", position.term, position.index))
+    }
+
+    fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> SnapshotError + 'a {
+        move |source| SnapshotError::Io { action, path: path.to_owned(), source }
+    }
+
+    /// Files that look like snapshots by name, newest first, and those left unfinished.
+    fn list(&self) -> Result<(Vec<PathBuf>, Vec<PathBuf>), SnapshotError> {
+        let mut whole = Vec::new();
+        let mut unfinished = Vec::new();
+        for entry in fs::read_dir(&self.folder).map_err(Self::io("list", &self.folder))? {
+            let path = entry.map_err(Self::io("list", &self.folder))?.path();
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("snapshot") => whole.push(path),
+                Some("new") => unfinished.push(path),
+                _ => {}
+            }
+        }
+        whole.sort();
+        whole.reverse();
+        Ok((whole, unfinished))
+    }
+
+    /// Verifies the newest snapshot; those that are damaged are returned by path and passed over.
+    pub(crate) fn newest(&self) -> Result<(Option<SnapshotFile>, Vec<PathBuf>), SnapshotError> {
+        let mut damaged = Vec::new();
+        for path in self.list()?.0 {
+            match Self::verify(&path) {
+                Ok(snapshot) => return Ok((Some(snapshot), damaged)),
+                Err(_) => damaged.push(path),
+            }
+        }
+        Ok((None, damaged))
+    }
+
+    /// Removes what a crash left unfinished.
+    pub(crate) fn remove_unfinished(&self) -> Result<(), SnapshotError> {
+        for path in self.list()?.1 {
+            fs::remove_file(&path).map_err(Self::io("remove", &path))?;
+        }
+        Ok(())
+    }
+
+    fn verify(path: &Path) -> Result<SnapshotFile, SnapshotError> {
+        let file = fs::File::open(path).map_err(Self::io("open", path))?;
+        let mut reader = io::BufReader::with_capacity(1024 * 1024, file);
+        let summary = verify_snapshot(&mut reader).map_err(|source| SnapshotError::State {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
+        Ok(SnapshotFile { path: Arc::new(path.to_owned()), summary: Arc::new(summary) })
+    }
+
+    /// Writes the state as a new snapshot. The store is flushed first: from now on the log below
+    /// the snapshot may be purged.
+    pub(crate) fn build(&self, state: &State) -> Result<SnapshotFile, SnapshotError> {
+        let temporary = self.folder.join(format!("{}.new", uuid::Uuid::new_v4()));
+        let state_error = |source| SnapshotError::State {
+            path: temporary.clone(),
+            source: Box::new(source),
+        };
+        state.flush().map_err(state_error)?;
+        let file = fs::File::create_new(&temporary).map_err(Self::io("create", &temporary))?;
+        let mut writer = BufWriter::with_capacity(1024 * 1024, file);
+        let summary = state.write_snapshot(&mut writer).map_err(state_error)?;
+        writer.flush().map_err(Self::io("write", &temporary))?;
+        writer
+            .into_inner()
+            .map_err(|error| error.into_error())
+            .and_then(|file| file.sync_all())
+            .map_err(Self::io("sync", &temporary))?;
+        self.put_in_place(&temporary, summary)
+    }
+
+    /// A file to receive a snapshot into.
+    pub(crate) fn receiving_path(&self) -> PathBuf {
+        self.folder.join(format!("{}.new", uuid::Uuid::new_v4()))
+    }
+
+    /// Verifies a received file, which must be synced, and puts it in its place.
+    pub(crate) fn accept(&self, received: &Path, expected: Option<LogPosition>) -> Result<SnapshotFile, SnapshotError> {
+        let snapshot = Self::verify(received)?;
+        if snapshot.summary.status.applied != expected {
+            return Err(SnapshotError::OtherPosition {
+                path: received.to_owned(),
+                found: snapshot.summary.status.applied,
+                expected,
+            });
+        }
+        self.put_in_place(received, (*snapshot.summary).clone())
+    }
+
+    fn put_in_place(&self, temporary: &Path, summary: SnapshotSummary) -> Result<SnapshotFile, SnapshotError> {
+        let path = self.path_at(summary.status.applied);
+        fs::rename(temporary, &path).map_err(Self::io("rename", temporary))?;
+        self.sync()?;
+        Ok(SnapshotFile { path: Arc::new(path), summary: Arc::new(summary) })
+    }
+
+    fn sync(&self) -> Result<(), SnapshotError> {
+        fs::File::open(&self.folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(Self::io("sync", &self.folder))
+    }
+
+    /// Removes snapshots older than `newest`. Whoever still reads one keeps its open file.
+    pub(crate) fn remove_older_than(&self, newest: &SnapshotFile) -> Result<(), SnapshotError> {
+        for path in self.list()?.0 {
+            if path < *newest.path {
+                fs::remove_file(&path).map_err(Self::io("remove", &path))?;
+            }
+        }
+        self.sync()
+    }
+}
