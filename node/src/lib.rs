@@ -1,1 +1,4 @@
-//! placeholder
+//! The Quadraft database node.
+
+pub mod sparql;
+pub mod state;
