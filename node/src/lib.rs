@@ -7,3 +7,7 @@ pub mod disk;
 pub mod identity;
 pub mod log;
 pub mod position;
+pub mod raft;
+pub mod recovery;
+pub mod sparql;
+pub mod state;

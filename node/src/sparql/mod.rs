@@ -1,0 +1,3 @@
+//! SPARQL in, ground effects out.
+
+pub mod update;

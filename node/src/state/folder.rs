@@ -1,0 +1,127 @@
+//! Where the store lives: `PATH/generation-N`, one RocksDB folder, and nothing else.
+//!
+//! A snapshot is installed into `PATH/building`, made durable there and then renamed to the next
+//! generation. The rename is what counts: before it the old content is in force, after it the new.
+//! The generation with the highest number is the one in force; everything else is left over from
+//! a crash and removed.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::StateError;
+
+const BUILDING: &str = "building";
+const PREFIX: &str = "generation-";
+
+pub(crate) fn generation_path(path: &Path, number: u64) -> PathBuf {
+    path.join(format!("{PREFIX}{number:010}"))
+}
+
+pub(crate) fn building_path(path: &Path) -> PathBuf {
+    path.join(BUILDING)
+}
+
+fn number_of(name: &str) -> Option<u64> {
+    name.strip_prefix(PREFIX)?.parse().ok()
+}
+
+fn entries(path: &Path) -> Result<Vec<PathBuf>, StateError> {
+    let failed = || StateError::io(format!("could not list {}", path.display()));
+    fs::read_dir(path)
+        .map_err(failed())?
+        .map(|entry| entry.map(|entry| entry.path()).map_err(failed()))
+        .collect()
+}
+
+/// The number of the generation in force, if there is one.
+pub(crate) fn current(path: &Path) -> Result<Option<u64>, StateError> {
+    Ok(entries(path)?
+        .iter()
+        .filter_map(|entry| number_of(entry.file_name()?.to_str()?))
+        .max())
+}
+
+/// Removes what a crash left over beside the generation in force.
+pub(crate) fn remove_leftovers(path: &Path, current: u64) -> Result<(), StateError> {
+    for entry in entries(path)? {
+        let name = entry.file_name().and_then(|name| name.to_str());
+        let ours = name.is_some_and(|name| name == BUILDING || number_of(name).is_some());
+        if ours && entry != generation_path(path, current) {
+            fs::remove_dir_all(&entry)
+                .map_err(StateError::io(format!("could not remove {}", entry.display())))?;
+        }
+    }
+    Ok(())
+}
+
+/// An empty folder to build the next generation in.
+pub(crate) fn start_building(path: &Path) -> Result<PathBuf, StateError> {
+    let building = building_path(path);
+    match fs::remove_dir_all(&building) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(StateError::io(format!("could not remove {}", building.display()))(error));
+        }
+        _ => {}
+    }
+    fs::create_dir_all(&building)
+        .map_err(StateError::io(format!("could not create {}", building.display())))?;
+    Ok(building)
+}
+
+/// Makes what was built durable and puts it in force. The store in it must be closed.
+pub(crate) fn put_in_force(path: &Path, number: u64) -> Result<(), StateError> {
+    let building = building_path(path);
+    for entry in entries(&building)? {
+        sync(&entry)?;
+    }
+    sync(&building)?;
+    let generation = generation_path(path, number);
+    fs::rename(&building, &generation)
+        .map_err(StateError::io(format!("could not rename to {}", generation.display())))?;
+    sync(path)
+}
+
+fn sync(path: &Path) -> Result<(), StateError> {
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(StateError::io(format!("could not sync {}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn the_highest_generation_is_in_force_and_the_rest_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        assert_eq!(current(path).unwrap(), None);
+        for number in [2, 10, 9] {
+            fs::create_dir(generation_path(path, number)).unwrap();
+        }
+        fs::create_dir(building_path(path)).unwrap();
+        fs::write(path.join("someone-elses"), "").unwrap();
+        assert_eq!(current(path).unwrap(), Some(10));
+        remove_leftovers(path, 10).unwrap();
+        let mut left: Vec<_> = entries(path).unwrap();
+        left.sort();
+        assert_eq!(left, [generation_path(path, 10), path.join("someone-elses")]);
+    }
+
+    #[test]
+    fn building_starts_empty_and_ends_with_a_rename() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let building = start_building(path).unwrap();
+        fs::write(building.join("stale"), "").unwrap();
+        let building = start_building(path).unwrap();
+        assert!(!building.join("stale").exists());
+        fs::write(building.join("fresh"), "").unwrap();
+        put_in_force(path, 3).unwrap();
+        assert!(!building.exists());
+        assert!(generation_path(path, 3).join("fresh").exists());
+    }
+}

@@ -1,0 +1,225 @@
+//! Request ids and the table that makes a repeated request change nothing.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
+
+/// The number of requests that are remembered.
+pub const REMEMBERED_REQUESTS: usize = 16_384;
+
+/// The most requests that one entry may hold: their places are numbers of 16 bits.
+pub const MAXIMUM_REQUESTS_AN_ENTRY: usize = 1 << PLACE_BITS;
+
+const PLACE_BITS: u32 = 16;
+
+/// Names one write of one client, so that a repeated or forwarded one is applied once.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub [u8; 16]);
+
+impl RequestId {
+    /// The id of an idempotency key: the first 16 bytes of its SHA-256.
+    pub fn from_key(key: &str) -> Self {
+        let mut id = [0; 16];
+        id.copy_from_slice(&Sha256::digest(key.as_bytes())[..16]);
+        Self(id)
+    }
+
+    /// An id that nobody else has.
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
+
+    pub(crate) fn number(self) -> u128 {
+        u128::from_be_bytes(self.0)
+    }
+
+    pub(crate) fn from_number(number: u128) -> Self {
+        Self(number.to_be_bytes())
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:032x}", self.number())
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{self}")
+    }
+}
+
+impl Serialize for RequestId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for RequestId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(serde::de::Error::custom(
+                "a request id is 32 hexadecimal digits",
+            ));
+        }
+        u128::from_str_radix(&text, 16)
+            .map(Self::from_number)
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+/// What became of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestOutcome {
+    /// The entry that applied it.
+    pub log_index: u64,
+    /// It had been applied before.
+    pub duplicate: bool,
+}
+
+/// The entry that applied a request and the place of the request in it, as one number that grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RequestPlace(u64);
+
+impl RequestPlace {
+    /// `None` for numbers that do not fit: an index of 47 bits lasts longer than any log.
+    pub(crate) fn new(log_index: u64, place: usize) -> Option<Self> {
+        let place = u64::try_from(place).ok()?;
+        (log_index < 1 << (63 - PLACE_BITS) && place < 1 << PLACE_BITS)
+            .then_some(Self((log_index << PLACE_BITS) | place))
+    }
+
+    pub(crate) fn from_number(number: u64) -> Option<Self> {
+        (number < 1 << 63).then_some(Self(number))
+    }
+
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn log_index(self) -> u64 {
+        self.0 >> PLACE_BITS
+    }
+}
+
+/// The last requests in the order in which they were applied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RequestTable {
+    places: HashMap<RequestId, RequestPlace>,
+    order: VecDeque<RequestId>,
+}
+
+impl RequestTable {
+    pub(crate) fn get(&self, id: RequestId) -> Option<RequestPlace> {
+        self.places.get(&id).copied()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// The requests in the order in which they were applied.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (RequestId, RequestPlace)> + '_ {
+        self.order
+            .iter()
+            .filter_map(|id| Some((*id, self.get(*id)?)))
+    }
+
+    /// The requests at these places in the order in which they were applied.
+    pub(crate) fn ids(&self, range: std::ops::Range<usize>) -> impl Iterator<Item = RequestId> + '_ {
+        self.order
+            .iter()
+            .skip(range.start)
+            .take(range.end.saturating_sub(range.start))
+            .copied()
+    }
+
+    /// Reads a table back: `None` when an id is repeated or there are too many.
+    pub(crate) fn from_places(mut places: Vec<(RequestId, RequestPlace)>) -> Option<Self> {
+        places.sort_unstable_by_key(|(_, place)| *place);
+        let ordered = places.windows(2).all(|pair| pair[0].1 < pair[1].1);
+        let order: VecDeque<_> = places.iter().map(|(id, _)| *id).collect();
+        let places: HashMap<_, _> = places.into_iter().collect();
+        (ordered && places.len() == order.len() && order.len() <= REMEMBERED_REQUESTS)
+            .then_some(Self { places, order })
+    }
+
+    /// The requests that leave the table when `incoming` more are added.
+    pub(crate) fn leaving(&self, incoming: usize) -> Vec<(RequestId, RequestPlace)> {
+        let excess = (self.order.len() + incoming).saturating_sub(REMEMBERED_REQUESTS);
+        self.iter().take(excess).collect()
+    }
+
+    /// Adds requests that follow all those in the table; the oldest leave.
+    pub(crate) fn append(&mut self, added: &[(RequestId, RequestPlace)]) {
+        for (id, place) in added {
+            self.places.insert(*id, *place);
+            self.order.push_back(*id);
+        }
+        while self.order.len() > REMEMBERED_REQUESTS {
+            if let Some(id) = self.order.pop_front() {
+                self.places.remove(&id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_key_is_the_start_of_its_hash() {
+        // SHA-256("abc") begins with ba7816bf.
+        assert_eq!(
+            RequestId::from_key("abc").to_string(),
+            "ba7816bf8f01cfea414140de5dae2223"
+        );
+        assert_ne!(RequestId::random(), RequestId::random());
+    }
+
+    #[test]
+    fn an_id_survives_being_written_as_json() {
+        let id = RequestId::from_key("abc");
+        let text = serde_json::to_string(&id).unwrap();
+        assert_eq!(serde_json::from_str::<RequestId>(&text).unwrap(), id);
+    }
+
+    #[test]
+    fn the_oldest_requests_leave_a_full_table() {
+        let mut table = RequestTable::default();
+        let place = |number: usize| RequestPlace::new(number as u64, 0).unwrap();
+        let id = |number: usize| RequestId::from_number(number as u128);
+        let all: Vec<_> = (0..REMEMBERED_REQUESTS)
+            .map(|number| (id(number), place(number)))
+            .collect();
+        table.append(&all);
+        assert!(table.leaving(0).is_empty());
+        assert_eq!(
+            table.leaving(2),
+            [(id(0), place(0)), (id(1), place(1))]
+        );
+        let more = REMEMBERED_REQUESTS;
+        table.append(&[(id(more), place(more)), (id(more + 1), place(more + 1))]);
+        assert_eq!(table.len(), REMEMBERED_REQUESTS);
+        assert_eq!(table.get(id(1)), None);
+        assert_eq!(table.get(id(2)), Some(place(2)));
+        assert_eq!(RequestTable::from_places(table.iter().collect()), Some(table));
+    }
+
+    #[test]
+    fn places_too_large_for_their_number_are_refused() {
+        assert_eq!(RequestPlace::new(1 << 47, 0), None);
+        assert_eq!(RequestPlace::new(1, 1 << 16), None);
+        let last = RequestPlace::new((1 << 47) - 1, (1 << 16) - 1).unwrap();
+        assert_eq!(last.log_index(), (1 << 47) - 1);
+        assert_eq!(RequestPlace::from_number(last.number()), Some(last));
+        assert!(i64::try_from(last.number()).is_ok());
+    }
+}

@@ -1,0 +1,385 @@
+//! The state of one node.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use oxigraph::store::Store;
+use serde::Serialize;
+
+use super::apply::{Apply, Batch, Outcome};
+use super::digest::QuadHasher;
+use super::records::{self, Records};
+use super::request::{RequestId, RequestOutcome, RequestTable};
+use super::snapshot::{self, SnapshotSummary};
+use super::view::{Folder, Generation, OpenStore, Reading, View};
+use super::{Digest, LogPosition, StateError, folder};
+
+/// The number of recent digests that [`State::digest_at`] remembers.
+const REMEMBERED_DIGESTS: usize = 4096;
+
+/// Position, membership, digest and counts, read together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct StateStatus {
+    /// The last applied entry.
+    pub applied: Option<LogPosition>,
+    /// The last applied membership, opaque here.
+    pub membership: Option<Vec<u8>>,
+    /// The digest over all user quads.
+    pub digest: Digest,
+    /// The number of user quads.
+    pub quads: u64,
+    /// The index of the last entry that applied a command, 0 for none.
+    pub data_index: u64,
+}
+
+/// What readers see; replaced as a whole after each commit.
+#[derive(Debug)]
+struct Published {
+    generation: Arc<Generation>,
+    status: Arc<StateStatus>,
+    requests: RequestTable,
+    digests: VecDeque<(u64, Digest)>,
+}
+
+impl Published {
+    fn new(generation: Arc<Generation>, records: Records) -> Self {
+        let Records { status, requests } = records;
+        let digests = status
+            .applied
+            .iter()
+            .map(|applied| (applied.index, status.digest))
+            .collect();
+        Self {
+            generation,
+            status: Arc::new(status),
+            requests,
+            digests,
+        }
+    }
+
+    fn view(&self) -> View {
+        View {
+            generation: Arc::clone(&self.generation),
+            status: Arc::clone(&self.status),
+        }
+    }
+}
+
+/// The RDF store of one node with its position in the log. Share it by `Arc`.
+///
+/// One thread at a time applies entries or installs a snapshot; readers never wait for it.
+#[derive(Debug)]
+pub struct State {
+    path: PathBuf,
+    published: RwLock<Published>,
+    writer: Mutex<()>,
+    broken: AtomicBool,
+}
+
+impl State {
+    /// Opens the store in this folder, or makes an empty one, and cross-checks its records.
+    pub fn open(path: &Path) -> Result<Self, StateError> {
+        fs::create_dir_all(path)
+            .map_err(StateError::io(format!("could not create {}", path.display())))?;
+        let number = match folder::current(path)? {
+            Some(number) => number,
+            None => {
+                build(path, 1, |_| Ok(()))?;
+                1
+            }
+        };
+        let (generation, records) = open_generation(path, number)?;
+        folder::remove_leftovers(path, number)?;
+        Ok(Self {
+            path: path.to_owned(),
+            published: RwLock::new(Published::new(Arc::new(generation), records)),
+            writer: Mutex::new(()),
+            broken: AtomicBool::new(false),
+        })
+    }
+
+    // A panic while a lock is held leaves what it guards as it was: values are replaced as a
+    // whole after the commit, so that a poisoned lock can be used.
+    fn published(&self) -> std::sync::RwLockReadGuard<'_, Published> {
+        self.published.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn published_mut(&self) -> std::sync::RwLockWriteGuard<'_, Published> {
+        self.published.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn writer(&self) -> MutexGuard<'_, ()> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last applied entry.
+    pub fn applied(&self) -> Option<LogPosition> {
+        self.published().status.applied
+    }
+
+    /// The last applied membership.
+    pub fn membership(&self) -> Option<Vec<u8>> {
+        self.published().status.membership.clone()
+    }
+
+    /// The digest over all user quads.
+    pub fn digest(&self) -> Digest {
+        self.published().status.digest
+    }
+
+    /// The number of user quads.
+    pub fn quads(&self) -> u64 {
+        self.published().status.quads
+    }
+
+    /// The index of the last entry that applied a command, 0 for none.
+    pub fn data_index(&self) -> u64 {
+        self.published().status.data_index
+    }
+
+    /// The five above, read together.
+    pub fn status(&self) -> Arc<StateStatus> {
+        Arc::clone(&self.published().status)
+    }
+
+    /// What became of a request, if it was applied recently.
+    pub fn request_outcome(&self, id: RequestId) -> Option<RequestOutcome> {
+        let place = self.published().requests.get(id)?;
+        Some(RequestOutcome {
+            log_index: place.log_index(),
+            duplicate: true,
+        })
+    }
+
+    /// The digest right after this entry, if it is one of the last few thousand and was applied
+    /// since the store was opened.
+    pub fn digest_at(&self, index: u64) -> Option<Digest> {
+        let published = self.published();
+        let place = published
+            .digests
+            .binary_search_by_key(&index, |(index, _)| *index)
+            .ok()?;
+        published.digests.get(place).map(|(_, digest)| *digest)
+    }
+
+    /// The store for readers.
+    pub fn view(&self) -> View {
+        self.published().view()
+    }
+
+    /// The same as [`Self::view`]: it dereferences to the Oxigraph store.
+    pub fn store(&self) -> View {
+        self.view()
+    }
+
+    /// Applies entries in one store transaction: all or none.
+    pub fn apply(&self, entries: &[(LogPosition, Apply)]) -> Result<Vec<Outcome>, StateError> {
+        let _writer = self.writer();
+        if self.broken.load(Ordering::Acquire) {
+            return Err(StateError::Broken);
+        }
+        let view = self.view();
+        let before = self.status();
+        let mut transaction = view.start_transaction()?;
+        let mut outcomes = Vec::with_capacity(entries.len());
+        let mut digests = Vec::with_capacity(entries.len());
+        let (status, added, leaving) = {
+            // Only the holder of the writer lock changes the table: reading it does not wait.
+            let published = self.published();
+            let mut batch =
+                Batch::new(&mut transaction, &published.requests, (*before).clone());
+            for (position, entry) in entries {
+                outcomes.push(batch.apply(*position, entry)?);
+                digests.push((position.index, batch.status.digest));
+            }
+            let (status, added) = (batch.status, batch.added_requests);
+            let leaving = published.requests.leaving(added.len());
+            (status, added, leaving)
+        };
+        // More requests than the table remembers: those that would leave at once never enter.
+        let entering = &added[added.len().saturating_sub(super::REMEMBERED_REQUESTS)..];
+        records::write_requests(&mut transaction, &leaving, entering);
+        records::write_changes(&mut transaction, Some(&before), &status);
+        if let Err(error) = transaction.commit() {
+            self.broken.store(true, Ordering::Release);
+            return Err(error.into());
+        }
+        let mut published = self.published_mut();
+        published.status = Arc::new(status);
+        published.requests.append(entering);
+        published.digests.extend(digests);
+        let excess = published.digests.len().saturating_sub(REMEMBERED_DIGESTS);
+        published.digests.drain(..excess);
+        Ok(outcomes)
+    }
+
+    /// Computes digest and number of quads anew from all quads, on one consistent state.
+    pub fn recompute(&self) -> Result<(Digest, u64, Option<LogPosition>), StateError> {
+        let view = self.view();
+        let reading = view.read()?;
+        let mut hasher = QuadHasher::default();
+        let mut digest = Digest::ZERO;
+        let mut count = 0;
+        for quad in reading.quads() {
+            digest = digest.plus(hasher.hash(&quad?));
+            count += 1;
+        }
+        Ok((digest, count, reading.status().applied))
+    }
+
+    /// Makes everything applied so far durable. Until then a crash of the machine may take the
+    /// store back to an earlier state, never to a mixed one.
+    pub fn flush(&self) -> Result<(), StateError> {
+        let result = self.view().flush();
+        if result.is_err() {
+            // A failed flush is never tried again on the same open store.
+            self.broken.store(true, Ordering::Release);
+        }
+        Ok(result?)
+    }
+
+    /// Writes all of one consistent state while entries go on being applied.
+    pub fn write_snapshot(&self, out: &mut dyn Write) -> Result<SnapshotSummary, StateError> {
+        let view = self.view();
+        let reading = view.read()?;
+        let requests = records::read_all(reading.transaction())?
+            .map(|records| records.requests)
+            .unwrap_or_default();
+        snapshot::write(&reading, &requests, out)
+    }
+
+    /// Replaces everything by a snapshot, which is verified as a whole first. A crash leaves the
+    /// old content or the new. Readers that began before see the old content to their end.
+    pub fn install_snapshot<R: Read + Seek>(
+        &self,
+        input: &mut R,
+    ) -> Result<SnapshotSummary, StateError> {
+        self.install(input, |records| records)
+    }
+
+    /// As [`Self::install_snapshot`], for data of another cluster: the quads are those of the
+    /// snapshot, but position and membership are given and no request is remembered.
+    pub fn restore_snapshot<R: Read + Seek>(
+        &self,
+        input: &mut R,
+        applied: Option<LogPosition>,
+        membership: Option<Vec<u8>>,
+    ) -> Result<SnapshotSummary, StateError> {
+        self.install(input, |records| Records {
+            status: StateStatus {
+                applied,
+                membership,
+                data_index: applied.map_or(0, |applied| applied.index),
+                ..records.status
+            },
+            requests: RequestTable::default(),
+        })
+    }
+
+    fn install<R: Read + Seek>(
+        &self,
+        input: &mut R,
+        adapt: impl FnOnce(Records) -> Records,
+    ) -> Result<SnapshotSummary, StateError> {
+        let start = input
+            .stream_position()
+            .map_err(StateError::io("could not read the snapshot"))?;
+        let summary = snapshot::verify(input)?;
+        input
+            .seek(std::io::SeekFrom::Start(start))
+            .map_err(StateError::io("could not read the snapshot"))?;
+        let _writer = self.writer();
+        let number = self.published().generation.number + 1;
+        build(&self.path, number, |store| {
+            let (installed, requests) = snapshot::load(input, store)?;
+            if installed != summary {
+                return Err(StateError::DamagedSnapshot(
+                    "it changed while it was installed".into(),
+                ));
+            }
+            let records = adapt(Records {
+                status: installed.status.clone(),
+                requests,
+            });
+            write_records(store, &records)
+        })?;
+        let (generation, records) = open_generation(&self.path, number)?;
+        let replaced = {
+            let mut published = self.published_mut();
+            std::mem::replace(&mut *published, Published::new(Arc::new(generation), records))
+        };
+        replaced.generation.folder.replaced.store(true, Ordering::Release);
+        self.broken.store(false, Ordering::Release);
+        Ok(summary)
+    }
+}
+
+/// Builds the generation `number` in a folder of its own and puts it in force.
+fn build(
+    path: &Path,
+    number: u64,
+    fill: impl FnOnce(&Store) -> Result<(), StateError>,
+) -> Result<(), StateError> {
+    let building = folder::start_building(path)?;
+    {
+        let store = Store::open(&building)?;
+        fill(&store)?;
+        let empty = records::read_all(&store.start_transaction()?)?.is_none();
+        if empty {
+            write_records(&store, &Records::default())?;
+        }
+        store.flush()?;
+    }
+    folder::put_in_force(path, number)
+}
+
+fn write_records(store: &Store, records: &Records) -> Result<(), StateError> {
+    let mut transaction = store.start_transaction()?;
+    let requests: Vec<_> = records.requests.iter().collect();
+    records::write_changes(&mut transaction, None, &records.status);
+    records::write_requests(&mut transaction, &[], &requests);
+    Ok(transaction.commit()?)
+}
+
+fn open_generation(path: &Path, number: u64) -> Result<(Generation, Records), StateError> {
+    let path = folder::generation_path(path, number);
+    let store = Store::open(&path)?;
+    let records = {
+        let transaction = store.start_transaction()?;
+        let records = records::read_all(&transaction)?.ok_or_else(|| {
+            StateError::Inconsistent("the store has none of its own records".into())
+        })?;
+        check_quads(&Reading::of(transaction, records.status.clone()))?;
+        records
+    };
+    Ok((
+        Generation {
+            store: OpenStore(store),
+            number,
+            folder: Folder {
+                path,
+                replaced: AtomicBool::new(false),
+            },
+        },
+        records,
+    ))
+}
+
+/// A cheap look at the data: whether there are quads at all where there should be, and the other
+/// way round. Counting them all is left to [`State::recompute`].
+fn check_quads(reading: &Reading<'_>) -> Result<(), StateError> {
+    let status = reading.status();
+    let any = reading.quads().next().transpose()?.is_some();
+    if any != (status.quads > 0) {
+        return Err(StateError::Inconsistent(format!(
+            "the records speak of {} quads, but the store has {}",
+            status.quads,
+            if any { "some" } else { "none" }
+        )));
+    }
+    Ok(())
+}
