@@ -1,0 +1,17 @@
+//! From what stands on a volume to a node that may serve, or a refusal that says why.
+//!
+//! [`open_volume`] is what `serve` runs at each start and what `recover` runs offline: it mends
+//! what may be mended (docs/operations/recovery.md), and refuses where a promise is lost.
+//! [`verify_volume`] reads everything and changes nothing.
+
+mod order;
+mod rebirth;
+mod refusal;
+mod store;
+mod verify;
+mod volume;
+
+pub use rebirth::give_new_identity;
+pub use refusal::Refusal;
+pub use verify::{VerifyReport, verify_volume};
+pub use volume::{OpenOptions, Volume, open_volume};

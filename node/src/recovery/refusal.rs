@@ -1,0 +1,50 @@
+//! Why a volume is refused, as a report and an exit code.
+
+use quadraft_protocol::{ExitCode, RecoveryOutcome, RecoveryReport, RefusalReason};
+
+/// A volume that must not be served from.
+#[derive(Debug)]
+pub struct Refusal {
+    pub report: Box<RecoveryReport>,
+    pub exit_code: ExitCode,
+}
+
+impl Refusal {
+    /// Completes `report` with the reason; the exit code follows from it.
+    #[must_use]
+    pub fn new(mut report: RecoveryReport, reason: RefusalReason, error: &(dyn std::error::Error + 'static)) -> Self {
+        report.outcome = RecoveryOutcome::Refused;
+        report.reason = Some(reason);
+        report.message = describe(error);
+        let exit_code = match reason {
+            RefusalReason::WrongCluster | RefusalReason::UnknownFormat => ExitCode::WrongIdentity,
+            RefusalReason::InUse => ExitCode::VolumeInUse,
+            _ => ExitCode::VolumeRefused,
+        };
+        Self { report: Box::new(report), exit_code }
+    }
+
+    /// The disk failed while the volume was opened: nothing is known to be lost.
+    #[must_use]
+    pub fn disk_failure(mut report: RecoveryReport, error: &(dyn std::error::Error + 'static)) -> Self {
+        report.outcome = RecoveryOutcome::Refused;
+        report.message = describe(error);
+        Self { report: Box::new(report), exit_code: ExitCode::DiskFailed }
+    }
+}
+
+/// An error with its causes, in one sentence.
+pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        // Transparent errors repeat what they wrap.
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}

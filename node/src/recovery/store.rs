@@ -1,0 +1,83 @@
+//! The store and the snapshots: what is derived, and may be dropped and rebuilt.
+
+use std::path::Path;
+
+use quadraft_protocol::RecoveryReport;
+
+use crate::disk::{FileSystem, quarantine};
+use crate::raft::{SnapshotError, SnapshotFile, Snapshots};
+use crate::state::{State, StateError};
+
+/// Why derived data could not be opened or rebuilt.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DerivedError {
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    #[error("the store cannot be used")]
+    State(#[from] StateError),
+    #[error("failed to move {what} to quarantine")]
+    Quarantine { what: String, source: std::io::Error },
+}
+
+/// Opens the newest whole snapshot; damaged ones go to quarantine.
+pub(crate) fn open_snapshots(
+    file_system: &dyn FileSystem,
+    data: &Path,
+    report: &mut RecoveryReport,
+) -> Result<(Snapshots, Option<SnapshotFile>), DerivedError> {
+    let snapshots = Snapshots::open(data)?;
+    snapshots.remove_unfinished()?;
+    let (newest, damaged) = snapshots.newest()?;
+    for path in damaged {
+        report.corrupted_files.push(path.display().to_string());
+        move_away(file_system, data, &path, report)?;
+    }
+    Ok((snapshots, newest))
+}
+
+/// Opens the store; one that cannot be opened goes to quarantine, and an empty one takes its place,
+/// to be filled from the snapshot and the log.
+pub(crate) fn open_store(
+    file_system: &dyn FileSystem,
+    data: &Path,
+    report: &mut RecoveryReport,
+) -> Result<State, DerivedError> {
+    let path = data.join("store");
+    match State::open(&path) {
+        Ok(state) => Ok(state),
+        Err(error) => {
+            tracing::warn!(%error, "the store cannot be opened and is rebuilt");
+            report.corrupted_files.push(format!("{}: {error}", path.display()));
+            move_away(file_system, data, &path, report)?;
+            report.state_machine_repaired = true;
+            Ok(State::open(&path)?)
+        }
+    }
+}
+
+fn move_away(
+    file_system: &dyn FileSystem,
+    data: &Path,
+    path: &Path,
+    report: &mut RecoveryReport,
+) -> Result<(), DerivedError> {
+    let kept = quarantine(file_system, data, path).map_err(|source| DerivedError::Quarantine {
+        what: path.display().to_string(),
+        source,
+    })?;
+    report
+        .recovered_files
+        .push(format!("{} (kept as {})", path.display(), kept.display()));
+    Ok(())
+}
+
+/// Replaces the store's content by the snapshot's.
+pub(crate) fn install(state: &State, snapshot: &SnapshotFile) -> Result<(), DerivedError> {
+    let file = std::fs::File::open(snapshot.path()).map_err(|source| SnapshotError::Io {
+        action: "open",
+        path: snapshot.path().to_owned(),
+        source,
+    })?;
+    state.install_snapshot(&mut std::io::BufReader::with_capacity(1024 * 1024, file))?;
+    Ok(())
+}

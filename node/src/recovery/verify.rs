@@ -1,0 +1,148 @@
+//! Reading a whole volume without changing anything.
+
+use std::path::Path;
+use std::time::Instant;
+
+use quadraft_protocol::NodeId;
+use serde::Serialize;
+
+use super::order::{Positions, judge};
+use super::refusal::describe;
+use super::volume::log_identity;
+use crate::disk::{OpenMode, SharedFileSystem};
+use crate::identity::{SuperblockFile, VoteFile};
+use crate::log::inspect_log;
+use crate::raft::Snapshots;
+
+/// What `verify` found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct VerifyReport {
+    pub node_id: Option<NodeId>,
+    pub cluster_uuid: Option<String>,
+    pub boot_count: u64,
+    pub vote: Option<String>,
+    pub log_first_index: Option<u64>,
+    pub log_last: Option<String>,
+    pub log_entries: usize,
+    pub log_purged: Option<String>,
+    pub log_committed: Option<String>,
+    pub torn_tail_bytes: u64,
+    pub snapshot: Option<String>,
+    pub snapshot_digest: Option<String>,
+    /// The store's own files are checked when it is opened by `serve`; opening it writes.
+    pub store_present: bool,
+    /// Damage that `serve` mends by itself.
+    pub mendable: Vec<String>,
+    /// Damage for which the volume is refused.
+    pub damage: Vec<String>,
+    pub duration_ms: u64,
+}
+
+impl VerifyReport {
+    /// Whether nothing at all was found.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.mendable.is_empty() && self.damage.is_empty()
+    }
+}
+
+/// Verifies superblock, vote, every record of the log, and the snapshots; writes nothing.
+#[must_use]
+pub fn verify_volume(file_system: &SharedFileSystem, data: &Path) -> VerifyReport {
+    let started = Instant::now();
+    let mut report = VerifyReport::default();
+    read_volume(file_system, data, &mut report);
+    report.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    report
+}
+
+fn read_volume(file_system: &SharedFileSystem, data: &Path, report: &mut VerifyReport) {
+    report.store_present = data.join("store").exists();
+    let superblock = match SuperblockFile::open(file_system.as_ref(), data, OpenMode::Read) {
+        Ok(Some((file, stale_copy))) => {
+            if let Some(copy) = stale_copy {
+                report.mendable.push(format!("copy {copy} of the superblock is damaged or outdated"));
+            }
+            file.current().clone()
+        }
+        Ok(None) => {
+            report.damage.push("there is no superblock".to_owned());
+            return;
+        }
+        Err(error) => {
+            report.damage.push(describe(&error));
+            return;
+        }
+    };
+    report.node_id = Some(superblock.node_id);
+    report.cluster_uuid = Some(superblock.cluster_uuid.to_string());
+    report.boot_count = superblock.boot_count;
+
+    let mut positions = Positions::default();
+    match VoteFile::open(file_system.clone(), data, OpenMode::Read) {
+        Ok((vote, stale_copy)) => {
+            if let Some(copy) = stale_copy {
+                report.mendable.push(format!("copy {copy} of the vote is damaged or outdated"));
+            }
+            positions.vote_term = vote.current().map(|vote| vote.term);
+            report.vote = vote
+                .current()
+                .map(|vote| format!("term {} for {}", vote.term, vote.candidate));
+        }
+        Err(error) => report.damage.push(describe(&error)),
+    }
+    let mut log_is_whole = false;
+    match inspect_log(
+        file_system,
+        &data.join("log"),
+        log_identity(&superblock),
+        superblock.made_promises,
+    ) {
+        Ok((contents, torn_tail)) => {
+            log_is_whole = true;
+            positions.last = contents.last();
+            positions.purged = contents.purged();
+            positions.committed = contents.committed();
+            report.log_entries = contents.len();
+            report.log_first_index = contents.first().map(|entry| entry.position.index);
+            report.log_last = contents.last().map(|position| position.to_string());
+            report.log_purged = contents.purged().map(|position| position.to_string());
+            report.log_committed = contents.committed().map(|position| position.to_string());
+            if let Some(torn) = torn_tail {
+                report.torn_tail_bytes = torn.bytes;
+                report.mendable.push(format!(
+                    "{} has a torn tail of {} bytes at byte {}",
+                    torn.path.display(),
+                    torn.bytes,
+                    torn.offset_bytes
+                ));
+            }
+        }
+        Err(error) => report.damage.push(describe(&error)),
+    }
+    if data.join("snapshots").exists() {
+        read_snapshots(data, report, &mut positions);
+    }
+    // What the store has applied is read by `serve`; here the log and the snapshot vouch for it.
+    positions.applied = positions.snapshot.max(positions.purged);
+    if log_is_whole && let Err(error) = judge(&positions) {
+        report.damage.push(error.to_string());
+    }
+}
+
+fn read_snapshots(data: &Path, report: &mut VerifyReport, positions: &mut Positions) {
+    match Snapshots::open(data).and_then(|snapshots| snapshots.newest()) {
+        Ok((newest, damaged)) => {
+            for path in damaged {
+                report.mendable.push(format!("{} is damaged", path.display()));
+            }
+            if let Some(newest) = newest {
+                let status = &newest.summary().status;
+                positions.snapshot = status.applied;
+                report.snapshot = status.applied.map(|position| position.to_string());
+                report.snapshot_digest = Some(status.digest.to_string());
+            }
+        }
+        Err(error) => report.damage.push(describe(&error)),
+    }
+}

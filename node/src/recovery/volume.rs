@@ -1,0 +1,360 @@
+//! Opening a volume: identity, vote, log, snapshot and store, in this order.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use quadraft_protocol::{NodeId, RecoveryOutcome, RecoveryReport, RefusalReason};
+use uuid::Uuid;
+
+use super::order::{Mending, Positions, judge};
+use super::refusal::Refusal;
+use super::store::{DerivedError, install, open_snapshots, open_store};
+use crate::disk::{LockError, OpenMode, SharedFileSystem, TwinError, VolumeLock};
+use crate::identity::{IdentityError, Superblock, SuperblockFile, VolumeState, VoteError, VoteFile};
+use crate::log::{LogError, LogIdentity, LogOptions, OpenedLog, RecordKind, open_log};
+use crate::position::LogPosition;
+use crate::raft::{SnapshotFile, Snapshots};
+use crate::state::State;
+
+/// How a volume is opened.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    pub data: PathBuf,
+    /// The cluster that the volume must belong to; `None` accepts any, and leaves an empty volume
+    /// unclaimed.
+    pub cluster_uuid: Option<Uuid>,
+    pub log: LogOptions,
+}
+
+/// A volume that may be served from. The lock is held as long as this exists.
+#[derive(Debug)]
+pub struct Volume {
+    pub data: PathBuf,
+    pub superblock: SuperblockFile,
+    pub vote: VoteFile,
+    pub log: OpenedLog,
+    pub state: State,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) snapshot: Option<SnapshotFile>,
+    pub lock: VolumeLock,
+}
+
+/// The names that only a volume in use has.
+const KNOWN_NAMES: [&str; 4] = ["vote", "log", "store", "snapshots"];
+
+#[derive(Debug, thiserror::Error)]
+enum IdentityProblem {
+    #[error("the superblock is missing, but {found} exists: the identity of this volume is lost")]
+    Missing { found: String },
+    #[error("the volume belongs to cluster {found}, but this node was started for cluster {expected}")]
+    OtherCluster { found: Uuid, expected: Uuid },
+    #[error("a restore onto this volume has not finished: run it again, or empty the volume")]
+    RestoreIncomplete,
+}
+
+/// Opens the volume, mends what may be mended, and counts the start.
+///
+/// # Errors
+/// A [`Refusal`] with its report when the volume must not be served from.
+pub fn open_volume(
+    file_system: &SharedFileSystem,
+    options: &OpenOptions,
+) -> Result<(Volume, RecoveryReport), Refusal> {
+    let started = Instant::now();
+    let mut report = RecoveryReport::new(RecoveryOutcome::Clean, "the volume is whole");
+    let data = options.data.as_path();
+    if let Err(error) = file_system.create_directories(data) {
+        return Err(Refusal::disk_failure(report, &error));
+    }
+    let lock = match VolumeLock::acquire(data) {
+        Ok(lock) => lock,
+        Err(error @ LockError::InUse { .. }) => {
+            return Err(Refusal::new(report, RefusalReason::InUse, &error));
+        }
+        Err(error @ LockError::Io { .. }) => return Err(Refusal::disk_failure(report, &error)),
+    };
+
+    let superblock = open_identity(file_system, options, &mut report)?;
+    let identity = superblock.current().clone();
+    let vote = open_vote(file_system, data, &mut report)?;
+    let mut log = open_the_log(file_system, options, &identity, &mut report)?;
+    let derived_error = |report: &RecoveryReport, error: &DerivedError| {
+        Refusal::new(report.clone(), RefusalReason::StoreUnrecoverable, error)
+    };
+    let (snapshots, mut snapshot) =
+        open_snapshots(file_system.as_ref(), data, &mut report).map_err(|error| derived_error(&report, &error))?;
+    let state = open_store(file_system.as_ref(), data, &mut report).map_err(|error| derived_error(&report, &error))?;
+
+    let positions = Positions {
+        last: log.contents.last(),
+        purged: log.contents.purged(),
+        committed: log.contents.committed(),
+        applied: state.applied(),
+        snapshot: snapshot.as_ref().and_then(|snapshot| snapshot.summary().status.applied),
+        vote_term: vote.current().map(|vote| vote.term),
+    };
+    let mending = judge(&positions).map_err(|error| {
+        report.log_inconsistencies.push(error.to_string());
+        let reason = if error.is_about_the_store() {
+            RefusalReason::StoreUnrecoverable
+        } else if vote.current().is_none() {
+            RefusalReason::VoteUnreadable
+        } else {
+            RefusalReason::LogInconsistent
+        };
+        Refusal::new(report.clone(), reason, &error)
+    })?;
+    mend(mending, &mut log, &state, &snapshots, &mut snapshot, &mut report)
+        .map_err(|error| derived_error(&report, &error))?;
+
+    note_replay(&log, &state, &mut report);
+    conclude(&mut report, started);
+    Ok((
+        Volume {
+            data: data.to_owned(),
+            superblock,
+            vote,
+            log,
+            state,
+            snapshots,
+            snapshot,
+            lock,
+        },
+        report,
+    ))
+}
+
+fn open_identity(
+    file_system: &SharedFileSystem,
+    options: &OpenOptions,
+    report: &mut RecoveryReport,
+) -> Result<SuperblockFile, Refusal> {
+    let refuse = |report: &RecoveryReport, error: &IdentityError| {
+        let reason = match error {
+            IdentityError::Twin(TwinError::UnknownFormat { .. }) => RefusalReason::UnknownFormat,
+            _ => RefusalReason::SuperblockUnreadable,
+        };
+        Refusal::new(report.clone(), reason, error)
+    };
+    let opened = SuperblockFile::open(file_system.as_ref(), &options.data, OpenMode::ReadWrite)
+        .map_err(|error| refuse(report, &error))?;
+    let mut superblock = match opened {
+        Some((superblock, stale_copy)) => {
+            if let Some(copy) = stale_copy {
+                note_mended(report, &SuperblockFile::path(&options.data), copy);
+            }
+            superblock
+        }
+        None => {
+            refuse_headless(file_system, &options.data, report)?;
+            report.outcome = RecoveryOutcome::Created;
+            let born = Superblock::new(options.cluster_uuid.unwrap_or(Uuid::nil()), NodeId(0));
+            SuperblockFile::create(file_system.as_ref(), &options.data, born)
+                .map_err(|error| Refusal::disk_failure(report.clone(), &error))?
+        }
+    };
+    let found = superblock.current().cluster_uuid;
+    report.node_id = Some(superblock.current().node_id);
+    if superblock.current().previous_node_id.0 != 0 {
+        report.previous_node_id = Some(superblock.current().previous_node_id);
+    }
+    if !found.is_nil() {
+        report.cluster_uuid = Some(found.to_string());
+    }
+    if superblock.current().state == VolumeState::Restoring {
+        return Err(Refusal::new(
+            report.clone(),
+            RefusalReason::RestoreIncomplete,
+            &IdentityProblem::RestoreIncomplete,
+        ));
+    }
+    if let Some(expected) = options.cluster_uuid
+        && !found.is_nil()
+        && found != expected
+    {
+        return Err(Refusal::new(
+            report.clone(),
+            RefusalReason::WrongCluster,
+            &IdentityProblem::OtherCluster { found, expected },
+        ));
+    }
+    superblock
+        .update(|superblock| {
+            superblock.boot_count += 1;
+            if let Some(expected) = options.cluster_uuid {
+                superblock.cluster_uuid = expected;
+            }
+        })
+        .map_err(|error| Refusal::disk_failure(report.clone(), &error))?;
+    report.boot_count = superblock.current().boot_count;
+    Ok(superblock)
+}
+
+/// A volume without a superblock is new only when nothing else of ours is on it.
+fn refuse_headless(file_system: &SharedFileSystem, data: &Path, report: &RecoveryReport) -> Result<(), Refusal> {
+    for name in KNOWN_NAMES {
+        let path = data.join(name);
+        let exists = file_system
+            .exists(&path)
+            .map_err(|error| Refusal::disk_failure(report.clone(), &error))?;
+        if exists {
+            let problem = IdentityProblem::Missing { found: path.display().to_string() };
+            return Err(Refusal::new(report.clone(), RefusalReason::SuperblockUnreadable, &problem));
+        }
+    }
+    Ok(())
+}
+
+fn note_mended(report: &mut RecoveryReport, path: &Path, copy: usize) {
+    report.corrupted_files.push(format!("{} (copy {copy})", path.display()));
+    report.recovered_files.push(format!("{} (copy {copy})", path.display()));
+}
+
+fn open_vote(file_system: &SharedFileSystem, data: &Path, report: &mut RecoveryReport) -> Result<VoteFile, Refusal> {
+    match VoteFile::open(file_system.clone(), data, OpenMode::ReadWrite) {
+        Ok((vote, stale_copy)) => {
+            if let Some(copy) = stale_copy {
+                note_mended(report, &VoteFile::path(data), copy);
+            }
+            Ok(vote)
+        }
+        Err(error) => {
+            report.corrupted_files.push(VoteFile::path(data).display().to_string());
+            let reason = match &error {
+                VoteError::Twin(TwinError::UnknownFormat { .. }) => RefusalReason::UnknownFormat,
+                _ => RefusalReason::VoteUnreadable,
+            };
+            Err(Refusal::new(report.clone(), reason, &error))
+        }
+    }
+}
+
+fn open_the_log(
+    file_system: &SharedFileSystem,
+    options: &OpenOptions,
+    identity: &Superblock,
+    report: &mut RecoveryReport,
+) -> Result<OpenedLog, Refusal> {
+    let folder = options.data.join("log");
+    // The identity of the log is that of the node alone: it is there before the cluster is known.
+    let opened = open_log(
+        file_system,
+        &folder,
+        log_identity(identity),
+        options.log,
+        identity.made_promises,
+    );
+    match opened {
+        Ok(log) => {
+            if let Some(torn) = &log.torn_tail {
+                report.torn_tail_truncated_bytes = torn.bytes;
+                report
+                    .recovered_files
+                    .push(format!("{} (torn tail at byte {})", torn.path.display(), torn.offset_bytes));
+            }
+            Ok(log)
+        }
+        Err(error) => {
+            let reason = match &error {
+                LogError::Missing => RefusalReason::LogMissing,
+                LogError::UnknownFormat { .. } => RefusalReason::UnknownFormat,
+                LogError::Inconsistent(inconsistency) => {
+                    report.log_inconsistencies.push(inconsistency.to_string());
+                    RefusalReason::LogInconsistent
+                }
+                LogError::Io { .. } => return Err(Refusal::disk_failure(report.clone(), &error)),
+                LogError::Damaged { path, .. } | LogError::WrongIdentity { path, .. } => {
+                    report.corrupted_files.push(path.display().to_string());
+                    RefusalReason::LogDamaged
+                }
+                LogError::MissingSegment { .. } | LogError::TooLarge { .. } => RefusalReason::LogDamaged,
+            };
+            Err(Refusal::new(report.clone(), reason, &error))
+        }
+    }
+}
+
+/// Who writes the log of this volume.
+pub(crate) fn log_identity(superblock: &Superblock) -> LogIdentity {
+    LogIdentity {
+        // A local cluster is claimed after the log was made; incarnation and node id say enough
+        // about whose log it is, and the superblock ties them to the cluster.
+        cluster_uuid: Uuid::nil(),
+        node_id: superblock.node_id,
+        incarnation: superblock.incarnation,
+    }
+}
+
+fn mend(
+    mending: Mending,
+    log: &mut OpenedLog,
+    state: &State,
+    snapshots: &Snapshots,
+    snapshot: &mut Option<SnapshotFile>,
+    report: &mut RecoveryReport,
+) -> Result<(), DerivedError> {
+    if let Some(newest) = snapshot.as_ref() {
+        if mending.install_snapshot {
+            install(state, newest)?;
+            report.state_machine_repaired = true;
+            report
+                .recovered_files
+                .push(format!("store (from {})", newest.path().display()));
+        }
+        if mending.purge_through_snapshot
+            && let Some(position) = newest.summary().status.applied
+        {
+            purge_through(log, position)?;
+        }
+    }
+    if mending.write_snapshot {
+        *snapshot = Some(snapshots.build(state)?);
+    }
+    Ok(())
+}
+
+/// Finishes the installation of a snapshot that a crash interrupted.
+fn purge_through(log: &mut OpenedLog, position: LogPosition) -> Result<(), DerivedError> {
+    let as_snapshot_error = |error: LogError| crate::raft::SnapshotError::Io {
+        action: "purge the log through",
+        path: PathBuf::from("log"),
+        source: std::io::Error::other(error),
+    };
+    let locations = log
+        .files
+        .append(&[(RecordKind::Purged, position, &[])], &log.contents)
+        .map_err(as_snapshot_error)?;
+    for location in locations {
+        log.contents
+            .apply(RecordKind::Purged, location)
+            .map_err(|error| as_snapshot_error(error.into()))?;
+    }
+    log.files.remove_purged(position).map_err(as_snapshot_error)?;
+    Ok(())
+}
+
+fn note_replay(log: &OpenedLog, state: &State, report: &mut RecoveryReport) {
+    let next = |position: Option<LogPosition>| position.map_or(0, |position| position.index + 1);
+    let entries = next(log.contents.committed()).saturating_sub(next(state.applied()));
+    report.entries_replayed = entries;
+    report.wal_recovered = entries > 0;
+}
+
+fn conclude(report: &mut RecoveryReport, started: Instant) {
+    let mended = !report.recovered_files.is_empty() || report.state_machine_repaired;
+    match (report.outcome, mended) {
+        (RecoveryOutcome::Created, _) => report.message = "a new identity was born on an empty volume".to_owned(),
+        (_, true) => {
+            report.outcome = RecoveryOutcome::Recovered;
+            report.message = format!("recovered: {}", report.recovered_files.join("; "));
+        }
+        (_, false) if report.wal_recovered => {
+            report.message = format!(
+                "the volume is whole; {} entries are replayed from the log",
+                report.entries_replayed
+            );
+        }
+        _ => {}
+    }
+    report.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+}
