@@ -1,25 +1,30 @@
 //! The seam to openraft: log, state machine and network adapters, and the node on top of them.
 
 mod codec;
-mod database;
+mod failure;
+mod forward;
 mod log_storage;
 mod membership;
 mod network;
 mod node;
 mod peers;
+mod reads;
 mod snapshots;
 mod state_machine;
 mod status;
 mod types;
 mod writer;
 
-pub use node::{Node, NodeError, NodeOptions};
+pub use failure::{Committed, MembershipFailure, ReadFailure, ReadPoint, WriteFailure};
+pub use node::{Node, NodeError, NodeOptions, StopReason};
+pub use reads::Consistency;
 pub use snapshots::SnapshotError;
 
 pub(crate) use codec::{
-    CodecError, addresses, log_id_message, position_message, read_log_id, read_membership, read_vote, vote_message,
+    CodecError, addresses, decode_entry, log_id_message, membership_message, read_log_id, read_membership, read_vote,
+    vote_message,
 };
-pub(crate) use membership::MembershipError;
-pub(crate) use peers::{EnvelopeError, LocalIdentity};
+pub(crate) use codec::encode_stored_membership;
+pub(crate) use peers::EnvelopeError;
 pub(crate) use snapshots::{SnapshotFile, Snapshots};
-pub(crate) use types::{Entry, MemberAddresses, Membership, StoredMembership, TypeConfig};
+pub(crate) use types::{MemberAddresses, Membership, StoredMembership, TypeConfig, to_log_id};

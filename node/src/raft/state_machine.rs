@@ -15,7 +15,7 @@ use super::types::{
 use crate::position::LogPosition;
 use crate::state::{Apply, Command, State};
 
-type RaftSnapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotFile>;
+type RaftSnapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotFile>;
 
 /// Entries applied in one store transaction.
 const MAXIMUM_BATCH_ENTRIES: usize = 256;

@@ -1,0 +1,344 @@
+//! A running node: one volume, one Raft core, one writer.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::{Config, SnapshotPolicy};
+use quadraft_protocol::{NodeId, RecoveryReport, v1};
+use uuid::Uuid;
+
+use super::log_storage::LogStorage;
+use super::network::Network;
+use super::peers::{LocalIdentity, LocalMarks, Peers};
+use super::snapshots::Snapshots;
+use super::state_machine::StateMachine;
+use super::types::TypeConfig;
+use super::writer::Writer;
+use crate::disk::VolumeLock;
+use crate::identity::{IdentityError, SuperblockFile};
+use crate::log::LogStore;
+use crate::recovery::Volume;
+use crate::sparql::update::EvaluationLimits;
+use crate::state::State;
+
+/// How a node runs.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    pub election_timeout_ms: u64,
+    pub heartbeat_interval_ms: u64,
+    /// A snapshot is taken after this many entries, and the log below it let go.
+    pub snapshot_after_entries: u64,
+    pub evaluation_limits: EvaluationLimits,
+}
+
+impl NodeOptions {
+    pub(super) fn election_timeout(&self) -> Duration {
+        Duration::from_millis(self.election_timeout_ms)
+    }
+}
+
+/// Why a node could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    #[error("the options do not fit together: {0}")]
+    Options(String),
+    #[error("failed to start the log's thread")]
+    Log(#[source] std::io::Error),
+    #[error("failed to start the Raft core: {0}")]
+    Raft(String),
+}
+
+/// Why a node stopped by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// The disk failed a write or an fsync: what is durable is unknown until the next start.
+    DiskFailed(String),
+    /// Anything else that ended the Raft core.
+    CoreStopped(String),
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    raft: openraft::Raft<TypeConfig, StateMachine>,
+    state: Arc<State>,
+    log: LogStore,
+    snapshots: Snapshots,
+    peers: Arc<Peers>,
+    superblock: Arc<Mutex<SuperblockFile>>,
+    writer: Writer,
+    options: NodeOptions,
+    report: RecoveryReport,
+    stopping: AtomicBool,
+    last_contact: Mutex<Option<Instant>>,
+    divergences: Mutex<Vec<v1::Divergence>>,
+    data: PathBuf,
+    _lock: VolumeLock,
+}
+
+impl Node {
+    /// Starts the Raft core on an opened volume that is claimed for a cluster. It does nothing by
+    /// itself until [`Self::run`].
+    ///
+    /// # Errors
+    /// When the options do not fit together, or the core refuses the volume.
+    pub async fn start(volume: Volume, report: RecoveryReport, options: NodeOptions) -> Result<Arc<Self>, NodeError> {
+        let config = raft_config(&options)?;
+        let superblock = volume.superblock.current().clone();
+        let identity = LocalIdentity {
+            cluster_uuid: superblock.cluster_uuid,
+            node_id: superblock.node_id,
+            incarnation: superblock.incarnation,
+            boot_count: superblock.boot_count,
+        };
+        let peers = Arc::new(Peers::new(identity));
+        let shared_superblock = Arc::new(Mutex::new(volume.superblock));
+        let log = LogStore::start(volume.log, volume.vote, shared_superblock.clone()).map_err(NodeError::Log)?;
+        let state = Arc::new(volume.state);
+        let state_machine = StateMachine::new(state.clone(), volume.snapshots.clone(), volume.snapshot);
+        let raft = openraft::Raft::build(
+            superblock.node_id.0,
+            Arc::new(config),
+            Network::new(peers.clone()),
+            LogStorage::new(log.clone()),
+            state_machine,
+        )
+        .await
+        .map_err(|error| NodeError::Raft(error.to_string()))?;
+        // Twice the election timeout: by then the others have had time to choose another leader.
+        let writer = Writer::start(
+            raft.clone(),
+            state.clone(),
+            options.evaluation_limits,
+            options.election_timeout() * 2,
+        );
+        Ok(Arc::new(Self {
+            raft,
+            state,
+            log,
+            snapshots: volume.snapshots,
+            peers,
+            superblock: shared_superblock,
+            writer,
+            options,
+            report,
+            stopping: AtomicBool::new(false),
+            last_contact: Mutex::new(None),
+            divergences: Mutex::default(),
+            data: volume.data,
+            _lock: volume.lock,
+        }))
+    }
+
+    /// Lets the Raft core go: call it once the peer port is served.
+    pub fn run(&self) {
+        self.raft.run();
+    }
+
+    /// Waits until the Raft core has stopped by itself.
+    pub async fn stopped(&self) -> StopReason {
+        let mut metrics = self.raft.metrics();
+        loop {
+            let running = metrics.borrow_watched().running_state.clone();
+            if let Err(error) = running {
+                return self.stop_reason(error.to_string());
+            }
+            // A core that panicked freezes its metrics; only the closed channel tells.
+            if metrics.changed().await.is_err() {
+                return self.stop_reason("the Raft core has ended".to_owned());
+            }
+        }
+    }
+
+    fn stop_reason(&self, error: String) -> StopReason {
+        match self.log.failure() {
+            Some(failure) => StopReason::DiskFailed(failure),
+            None => StopReason::CoreStopped(error),
+        }
+    }
+
+    /// Takes no more requests, hands leadership away if it can, and stops the core.
+    pub async fn stop(&self, deadline: Duration) {
+        self.stopping.store(true, Ordering::SeqCst);
+        if self.is_leader() {
+            match self.transfer_leadership(None, deadline).await {
+                Ok((leader, term)) => {
+                    tracing::info!(leader = %NodeId(leader), term, "leadership was handed on");
+                }
+                Err(error) => tracing::info!(%error, "leadership is not handed on"),
+            }
+        }
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(%error, "the Raft core did not stop cleanly");
+        }
+        if let Err(error) = self.state.flush() {
+            tracing::warn!(%error, "the store was not flushed; the log has everything");
+        }
+    }
+
+    #[must_use]
+    pub fn node_id(&self) -> NodeId {
+        self.peers.identity().node_id
+    }
+
+    #[must_use]
+    pub fn cluster_uuid(&self) -> Uuid {
+        self.peers.identity().cluster_uuid
+    }
+
+    #[must_use]
+    pub fn state(&self) -> &Arc<State> {
+        &self.state
+    }
+
+    /// What recovery found at this start.
+    #[must_use]
+    pub fn recovery_report(&self) -> &RecoveryReport {
+        &self.report
+    }
+
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.raft.metrics().borrow_watched().state.is_leader()
+    }
+
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Whether the node does its work: false once the core has stopped.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.raft.metrics().borrow_watched().running_state.is_ok()
+    }
+
+    /// The leader that is known, with its peer address.
+    pub(super) fn leader(&self) -> Option<(u64, String)> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let leader = metrics.current_leader?;
+        let addresses = metrics.membership_config.get_node(&leader)?;
+        Some((leader, addresses.peer.clone()))
+    }
+
+    /// Where this node stands, to be compared with what peers have seen of it.
+    pub(crate) fn marks(&self) -> LocalMarks {
+        LocalMarks {
+            vote_term: self.log.vote().map_or(0, |vote| vote.term),
+            last_index: self.log.state().last.map(|last| last.index),
+        }
+    }
+
+    /// A leader was heard just now.
+    pub(crate) fn note_leader_contact(&self) {
+        *self.last_contact.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    pub(super) fn last_contact_age_ms(&self) -> Option<u64> {
+        if self.is_leader() {
+            return Some(0);
+        }
+        let heard = *self.last_contact.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.map(|heard| u64::try_from(heard.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn divergences(&self) -> Vec<v1::Divergence> {
+        self.divergences.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers that another replica's digest differs at an equal index.
+    pub(super) fn note_divergence(&self, divergence: v1::Divergence) {
+        let mut divergences = self.divergences.lock().unwrap_or_else(PoisonError::into_inner);
+        divergences.retain(|known| known.node_id != divergence.node_id);
+        divergences.push(divergence);
+    }
+
+    pub(crate) fn raft(&self) -> &openraft::Raft<TypeConfig, StateMachine> {
+        &self.raft
+    }
+
+    pub(crate) fn log(&self) -> &LogStore {
+        &self.log
+    }
+
+    pub(crate) fn peers(&self) -> &Arc<Peers> {
+        &self.peers
+    }
+
+    pub(crate) fn snapshots(&self) -> &Snapshots {
+        &self.snapshots
+    }
+
+    pub(super) fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    pub(crate) fn options(&self) -> &NodeOptions {
+        &self.options
+    }
+
+    pub(crate) fn data(&self) -> &std::path::Path {
+        &self.data
+    }
+
+    pub(crate) fn superblock(&self) -> &Arc<Mutex<SuperblockFile>> {
+        &self.superblock
+    }
+
+    /// Takes a snapshot now and waits until it is durable.
+    pub(crate) async fn take_snapshot(&self, deadline: Duration) -> Result<Option<v1::LogId>, String> {
+        let applied = self.state.applied();
+        self.raft
+            .trigger()
+            .snapshot()
+            .await
+            .map_err(|error| error.to_string())?;
+        let mut metrics = self.raft.data_metrics();
+        let until = Instant::now() + deadline;
+        loop {
+            let snapshot = self.raft.metrics().borrow_watched().snapshot;
+            if snapshot.as_ref().map(super::types::to_position) >= applied {
+                return Ok(snapshot.as_ref().map(super::codec::log_id_message));
+            }
+            let remaining = until.saturating_duration_since(Instant::now());
+            match tokio::time::timeout(remaining, metrics.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err("the node is stopping".to_owned()),
+                Err(_) => return Err("the snapshot was not finished in time".to_owned()),
+            }
+        }
+    }
+}
+
+/// The settings of the Raft core. docs/decisions/0002-openraft.md says why each is as it is.
+fn raft_config(options: &NodeOptions) -> Result<Config, NodeError> {
+    let election = options.election_timeout_ms;
+    if options.heartbeat_interval_ms == 0 || options.heartbeat_interval_ms * 3 > election {
+        return Err(NodeError::Options(format!(
+            "the election timeout ({election} ms) must be at least three heartbeat intervals ({} ms)",
+            options.heartbeat_interval_ms
+        )));
+    }
+    Config {
+        cluster_name: "quadraft".to_owned(),
+        election_timeout_min: election,
+        election_timeout_max: election * 2,
+        heartbeat_interval: options.heartbeat_interval_ms,
+        install_snapshot_timeout: 600_000,
+        max_payload_entries: 64,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_after_entries),
+        max_in_snapshot_log_to_keep: (options.snapshot_after_entries / 5).max(1),
+        enable_pre_vote: Some(true),
+        // A restarted leader must win an election again: it may have lost at power loss what
+        // followers hold, and would use the same log ids for other entries.
+        enable_leader_restore: Some(false),
+        allow_log_reversion: Some(false),
+        ..Config::default()
+    }
+    .validate()
+    .map_err(|error| NodeError::Options(error.to_string()))
+}

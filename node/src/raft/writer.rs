@@ -1,0 +1,262 @@
+//! One writer: evaluates waiting writes together and commits them as one entry.
+//!
+//! A command says on which state it was evaluated (`base_index`). Should another leader's command
+//! come in between, applying notices it, changes nothing, and the group is evaluated again. So the
+//! outcome is that of evaluating all writes one after another, whoever leads.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::errors::{ClientWriteError, RaftError};
+use tokio::sync::{mpsc, oneshot};
+
+use super::failure::{Committed, WriteFailure};
+use super::state_machine::StateMachine;
+use super::types::{Applied, EncodedCommand, TypeConfig};
+use crate::sparql::update::{Evaluated, EvaluationLimits, Write, evaluate_group};
+use crate::state::{Command, Outcome, RequestId, State};
+
+/// Writes that may wait; more are answered as overloaded.
+const QUEUE_WRITES: usize = 4096;
+/// Writes evaluated and committed together.
+const MAXIMUM_GROUP_WRITES: usize = 1024;
+const MAXIMUM_GROUP_BYTES: usize = 8 * 1024 * 1024;
+
+/// What the writer answers to one write.
+#[derive(Clone, Debug)]
+pub(crate) enum WriterAnswer {
+    Committed(Committed),
+    Failed(WriteFailure),
+    /// Not proposed: this node does not lead. Asking the leader may succeed.
+    NotLeader,
+    /// It was proposed, but another leader took over: asking again with the same id tells.
+    Lost,
+}
+
+struct Waiting {
+    id: RequestId,
+    write: Write,
+    deadline: Instant,
+    answer: oneshot::Sender<WriterAnswer>,
+}
+
+/// The queue of the writer.
+#[derive(Clone, Debug)]
+pub(crate) struct Writer {
+    queue: mpsc::Sender<Waiting>,
+}
+
+impl Writer {
+    pub(crate) fn start(
+        raft: openraft::Raft<TypeConfig, StateMachine>,
+        state: Arc<State>,
+        limits: EvaluationLimits,
+        quorum_timeout: Duration,
+    ) -> Self {
+        let (queue, waiting) = mpsc::channel(QUEUE_WRITES);
+        let worker = Worker { raft, state, limits, quorum_timeout };
+        tokio::spawn(worker.run(waiting));
+        Self { queue }
+    }
+
+    /// Has a write evaluated and committed by this node as the leader.
+    pub(crate) async fn write(&self, id: RequestId, write: Write, deadline: Instant) -> WriterAnswer {
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting { id, write, deadline, answer };
+        match self.queue.try_send(waiting) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => return WriterAnswer::Failed(WriteFailure::Overloaded),
+            Err(mpsc::error::TrySendError::Closed(_)) => return WriterAnswer::Failed(WriteFailure::Stopped),
+        }
+        match tokio::time::timeout_at(deadline.into(), answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => WriterAnswer::Failed(WriteFailure::Stopped),
+            Err(_) => WriterAnswer::Failed(WriteFailure::OutcomeUnknown),
+        }
+    }
+}
+
+struct Worker {
+    raft: openraft::Raft<TypeConfig, StateMachine>,
+    state: Arc<State>,
+    limits: EvaluationLimits,
+    quorum_timeout: Duration,
+}
+
+fn size_bytes(write: &Write) -> usize {
+    match write {
+        Write::Update { text, .. } => text.len(),
+        Write::Add { body, .. } | Write::Replace { body, .. } => body.len(),
+        Write::Delete { .. } => 0,
+    }
+}
+
+impl Worker {
+    async fn run(self, mut waiting: mpsc::Receiver<Waiting>) {
+        let mut held_back: Option<Waiting> = None;
+        loop {
+            let first = match held_back.take() {
+                Some(first) => first,
+                None => match waiting.recv().await {
+                    Some(first) => first,
+                    None => return,
+                },
+            };
+            let mut bytes = size_bytes(&first.write);
+            let mut ids = HashSet::from([first.id]);
+            let mut group = vec![first];
+            while group.len() < MAXIMUM_GROUP_WRITES && bytes < MAXIMUM_GROUP_BYTES {
+                let Ok(next) = waiting.try_recv() else { break };
+                // The same request twice at once: the second is answered once the first is applied.
+                if !ids.insert(next.id) {
+                    held_back = Some(next);
+                    break;
+                }
+                bytes += size_bytes(&next.write);
+                group.push(next);
+            }
+            self.commit(group).await;
+        }
+    }
+
+    fn leads_with_a_quorum(&self) -> Result<(), WriterAnswer> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        if metrics.running_state.is_err() {
+            return Err(WriterAnswer::Failed(WriteFailure::Stopped));
+        }
+        if !metrics.state.is_leader() {
+            return Err(WriterAnswer::NotLeader);
+        }
+        // A leader that has not heard from a majority for long proposes nothing: the outcome would
+        // be unknown, while now it is known that nothing was changed.
+        match &metrics.last_quorum_acked {
+            Some(acknowledged) if acknowledged.elapsed() > self.quorum_timeout => {
+                Err(WriterAnswer::Failed(WriteFailure::NoLeader))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn commit(&self, mut group: Vec<Waiting>) {
+        loop {
+            // Who has stopped waiting was told that the outcome is unknown; nothing was proposed.
+            let now = Instant::now();
+            group.retain(|waiting| waiting.deadline > now && !waiting.answer.is_closed());
+            if group.is_empty() {
+                return;
+            }
+            if let Err(answer) = self.leads_with_a_quorum() {
+                answer_all(group, &answer);
+                return;
+            }
+            let (command, places) = match self.evaluate(&mut group).await {
+                Some(evaluated) => evaluated,
+                None => return,
+            };
+            match self.propose(&command).await {
+                Proposed::Applied(outcomes) => {
+                    for (waiting, place) in group.into_iter().zip(places) {
+                        let answer = outcomes.get(place).map_or(
+                            WriterAnswer::Failed(WriteFailure::OutcomeUnknown),
+                            |outcome| {
+                                WriterAnswer::Committed(Committed {
+                                    log_index: outcome.log_index,
+                                    duplicate: outcome.duplicate,
+                                })
+                            },
+                        );
+                        let _ = waiting.answer.send(answer);
+                    }
+                    return;
+                }
+                Proposed::Conflict => {}
+                Proposed::Failed(answer) => {
+                    answer_all(group, &answer);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Evaluates the group; answers those that need no proposal, and leaves the others with their
+    /// places in the command.
+    async fn evaluate(&self, group: &mut Vec<Waiting>) -> Option<(Command, Vec<usize>)> {
+        let writes: Vec<(RequestId, Write)> =
+            group.iter().map(|waiting| (waiting.id, waiting.write.clone())).collect();
+        let state = self.state.clone();
+        let limits = self.limits;
+        let evaluated = tokio::task::spawn_blocking(move || evaluate_group(&state, &writes, limits)).await;
+        let evaluation = match evaluated {
+            Ok(Ok(evaluation)) => evaluation,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "failed to evaluate a group of writes");
+                let message = error.to_string();
+                let failure = WriteFailure::Rejected(crate::sparql::update::WriteError::Storage { message });
+                answer_all(std::mem::take(group), &WriterAnswer::Failed(failure));
+                return None;
+            }
+            Err(error) => {
+                tracing::error!(%error, "evaluating a group of writes was broken off");
+                let message = "the evaluation was broken off".to_owned();
+                let failure = WriteFailure::Rejected(crate::sparql::update::WriteError::Storage { message });
+                answer_all(std::mem::take(group), &WriterAnswer::Failed(failure));
+                return None;
+            }
+        };
+        let mut remaining = Vec::new();
+        let mut places = Vec::new();
+        for (waiting, answer) in std::mem::take(group).into_iter().zip(evaluation.answers) {
+            match answer {
+                Ok(Evaluated::Proposed { place }) => {
+                    remaining.push(waiting);
+                    places.push(place);
+                }
+                Ok(Evaluated::Duplicate { log_index }) => {
+                    let committed = Committed { log_index, duplicate: true };
+                    let _ = waiting.answer.send(WriterAnswer::Committed(committed));
+                }
+                Err(error) => {
+                    let _ = waiting.answer.send(WriterAnswer::Failed(WriteFailure::Rejected(error)));
+                }
+            }
+        }
+        *group = remaining;
+        evaluation.command.map(|command| (command, places))
+    }
+
+    async fn propose(&self, command: &Command) -> Proposed {
+        let encoded = EncodedCommand(Bytes::from(command.encode()));
+        match self.raft.client_write(encoded).await {
+            Ok(response) => match response.data {
+                Applied(Outcome::Applied(outcomes)) => Proposed::Applied(outcomes),
+                Applied(Outcome::Conflict | Outcome::Nothing) => Proposed::Conflict,
+            },
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Proposed::Failed(WriterAnswer::NotLeader),
+            Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_))) => Proposed::Failed(WriterAnswer::Lost),
+            Err(RaftError::APIError(error)) => {
+                tracing::error!(%error, "the proposal was refused");
+                Proposed::Failed(WriterAnswer::Failed(WriteFailure::OutcomeUnknown))
+            }
+            Err(RaftError::Fatal(error)) => {
+                tracing::error!(%error, "the Raft core has stopped");
+                Proposed::Failed(WriterAnswer::Failed(WriteFailure::OutcomeUnknown))
+            }
+        }
+    }
+}
+
+enum Proposed {
+    Applied(Vec<crate::state::RequestOutcome>),
+    Conflict,
+    Failed(WriterAnswer),
+}
+
+fn answer_all(group: Vec<Waiting>, answer: &WriterAnswer) {
+    for waiting in group {
+        let _ = waiting.answer.send(answer.clone());
+    }
+}
