@@ -4,6 +4,7 @@
 //! `disk <- identity, log, state <- recovery, sparql <- raft <- http, grpc <- commands`.
 
 pub mod disk;
+pub mod grpc;
 pub mod identity;
 pub mod log;
 pub mod position;

@@ -209,7 +209,7 @@ impl PeerClient {
         &self,
         rpc: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
-    ) -> Result<openraft::raft::message::TransferLeaderResponse<TypeConfig>, CallError> {
+    ) -> Result<openraft::raft::TransferLeaderResponse<TypeConfig>, CallError> {
         let message = v1::TransferLeaderRequest {
             envelope: Some(self.peers.envelope(self.target)),
             from_leader: Some(vote_message(rpc.from_leader())),
@@ -218,7 +218,7 @@ impl PeerClient {
         };
         let mut client = self.client()?;
         let response = Self::answer(client.transfer_leader(Self::request(message, &option)), &option).await?;
-        use openraft::raft::message::TransferLeaderError;
+        use openraft::raft::TransferLeaderError;
         use v1::transfer_leader_response::Outcome;
         Ok(match response.outcome() {
             Outcome::Accepted => Ok(()),
@@ -327,7 +327,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         &mut self,
         rpc: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
-    ) -> Response<openraft::raft::message::TransferLeaderResponse<TypeConfig>> {
+    ) -> Response<openraft::raft::TransferLeaderResponse<TypeConfig>> {
         Ok(self.call_transfer(rpc, option).await?)
     }
 }

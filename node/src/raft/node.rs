@@ -18,7 +18,7 @@ use super::state_machine::StateMachine;
 use super::types::TypeConfig;
 use super::writer::Writer;
 use crate::disk::VolumeLock;
-use crate::identity::{IdentityError, SuperblockFile};
+use crate::identity::SuperblockFile;
 use crate::log::LogStore;
 use crate::recovery::Volume;
 use crate::sparql::update::EvaluationLimits;

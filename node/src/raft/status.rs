@@ -1,6 +1,6 @@
 //! How the node stands, for administration, readiness and metrics.
 
-use openraft::ServerState;
+use openraft::{Instant as _, ServerState};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::metrics::RaftMetrics;
 use quadraft_protocol::v1;

@@ -29,13 +29,11 @@ impl fmt::Display for EncodedCommand {
     }
 }
 
-impl openraft::AppData for EncodedCommand {}
 
 /// What applying an entry gave.
 #[derive(Clone, Debug)]
 pub(crate) struct Applied(pub(crate) Outcome);
 
-impl openraft::AppDataResponse for Applied {}
 
 /// Where a member is reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

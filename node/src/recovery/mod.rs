@@ -13,5 +13,6 @@ mod volume;
 
 pub use rebirth::give_new_identity;
 pub use refusal::Refusal;
+pub(crate) use refusal::describe;
 pub use verify::{VerifyReport, verify_volume};
 pub use volume::{OpenOptions, Volume, open_volume};

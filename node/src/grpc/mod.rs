@@ -1,0 +1,8 @@
+//! The peer port: Raft and forwarded requests between nodes, and administration.
+
+mod admin;
+mod forward;
+mod raft;
+mod server;
+
+pub use server::{serve, serve_unclaimed};

@@ -1,0 +1,255 @@
+//! Raft between the nodes of one cluster.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest, VoteRequest, VoteResponse,
+};
+use openraft::storage::{Snapshot, SnapshotMeta};
+use quadraft_protocol::v1;
+use quadraft_protocol::v1::raft_server::Raft;
+use tokio::io::AsyncWriteExt as _;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::position::LogPosition;
+use crate::raft::{
+    CodecError, EnvelopeError, Node, SnapshotFile, StoredMembership, TypeConfig, decode_entry, log_id_message,
+    read_log_id, read_membership, read_vote, vote_message,
+};
+
+#[derive(Debug)]
+pub(super) struct RaftService {
+    node: Arc<Node>,
+}
+
+pub(super) fn refuse_envelope(error: &EnvelopeError) -> Status {
+    tracing::warn!(%error, "refused a peer's call");
+    Status::unauthenticated(error.to_string())
+}
+
+fn malformed(error: &CodecError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+fn stopped(error: &dyn std::fmt::Display) -> Status {
+    Status::unavailable(error.to_string())
+}
+
+impl RaftService {
+    pub(super) fn new(node: Arc<Node>) -> Self {
+        Self { node }
+    }
+
+    fn check(&self, envelope: Option<&v1::Envelope>) -> Result<(), Status> {
+        self.node
+            .peers()
+            .check(envelope, self.node.marks())
+            .map_err(|error| refuse_envelope(&error))
+    }
+
+    fn vote_request(&self, request: &v1::VoteRequest) -> Result<VoteRequest<TypeConfig>, Status> {
+        self.check(request.envelope.as_ref())?;
+        let vote = read_vote(request.vote.as_ref()).map_err(|error| malformed(&error))?;
+        let mut rpc = VoteRequest::new(vote, request.last_log_id.as_ref().map(read_log_id));
+        rpc.leadership_transfer = request.leadership_transfer;
+        Ok(rpc)
+    }
+
+    fn vote_response(&self, response: &VoteResponse<TypeConfig>) -> v1::VoteResponse {
+        v1::VoteResponse {
+            vote: Some(vote_message(&response.vote)),
+            granted: response.vote_granted,
+            last_log_id: response.last_log_id.as_ref().map(log_id_message),
+            responder: Some(self.node.peers().responder()),
+        }
+    }
+}
+
+fn read_append(request: v1::AppendEntriesRequest) -> Result<AppendEntriesRequest<TypeConfig>, CodecError> {
+    let entries = request
+        .entries
+        .into_iter()
+        .map(|entry| {
+            let log_id = entry.log_id.ok_or(CodecError::Missing("an entry's log id"))?;
+            let position = LogPosition { term: log_id.term, index: log_id.index };
+            decode_entry(position, &entry.payload)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(AppendEntriesRequest {
+        vote: read_vote(request.vote.as_ref())?,
+        prev_log_id: request.previous_log_id.as_ref().map(read_log_id),
+        entries,
+        leader_commit: request.leader_committed.as_ref().map(read_log_id),
+    })
+}
+
+#[tonic::async_trait]
+impl Raft for RaftService {
+    async fn append_entries(
+        &self,
+        request: Request<v1::AppendEntriesRequest>,
+    ) -> Result<Response<v1::AppendEntriesResponse>, Status> {
+        let request = request.into_inner();
+        self.check(request.envelope.as_ref())?;
+        let rpc = read_append(request).map_err(|error| malformed(&error))?;
+        let response = self
+            .node
+            .raft()
+            .append_entries(rpc)
+            .await
+            .map_err(|error| stopped(&error))?;
+        use v1::append_entries_response::Outcome;
+        let mut message = v1::AppendEntriesResponse {
+            responder: Some(self.node.peers().responder()),
+            ..v1::AppendEntriesResponse::default()
+        };
+        match response {
+            AppendEntriesResponse::Success => message.set_outcome(Outcome::Success),
+            AppendEntriesResponse::PartialSuccess(matching) => {
+                message.set_outcome(Outcome::PartialSuccess);
+                message.matching = matching.as_ref().map(log_id_message);
+            }
+            AppendEntriesResponse::Conflict => message.set_outcome(Outcome::Conflict),
+            AppendEntriesResponse::HigherVote(vote) => {
+                message.set_outcome(Outcome::HigherVote);
+                message.vote = Some(vote_message(&vote));
+            }
+        }
+        if message.outcome() != Outcome::HigherVote {
+            self.node.note_leader_contact();
+        }
+        Ok(Response::new(message))
+    }
+
+    async fn vote(&self, request: Request<v1::VoteRequest>) -> Result<Response<v1::VoteResponse>, Status> {
+        let rpc = self.vote_request(request.get_ref())?;
+        let response = self.node.raft().vote(rpc).await.map_err(|error| stopped(&error))?;
+        Ok(Response::new(self.vote_response(&response)))
+    }
+
+    async fn pre_vote(&self, request: Request<v1::VoteRequest>) -> Result<Response<v1::VoteResponse>, Status> {
+        let rpc = self.vote_request(request.get_ref())?;
+        let response = self.node.raft().pre_vote(rpc).await.map_err(|error| stopped(&error))?;
+        Ok(Response::new(self.vote_response(&response)))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<v1::TransferLeaderRequest>,
+    ) -> Result<Response<v1::TransferLeaderResponse>, Status> {
+        let request = request.into_inner();
+        self.check(request.envelope.as_ref())?;
+        let from = read_vote(request.from_leader.as_ref()).map_err(|error| malformed(&error))?;
+        let rpc = TransferLeaderRequest::new(from, request.to_node_id, request.last_log_id.as_ref().map(read_log_id));
+        let result = self
+            .node
+            .raft()
+            .handle_transfer_leader(rpc)
+            .await
+            .map_err(|error| stopped(&error))?;
+        use v1::transfer_leader_response::Outcome;
+        let mut message = v1::TransferLeaderResponse::default();
+        match result {
+            Ok(()) => message.set_outcome(Outcome::Accepted),
+            Err(TransferLeaderError::VoteChanged { actual, .. }) => {
+                message.set_outcome(Outcome::VoteChanged);
+                message.actual_vote = Some(vote_message(&actual));
+            }
+            Err(TransferLeaderError::LogNotFlushed { actual, .. }) => {
+                message.set_outcome(Outcome::LogNotFlushed);
+                message.actual_last_log_id = actual.as_ref().map(log_id_message);
+            }
+        }
+        Ok(Response::new(message))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<v1::InstallSnapshotRequest>>,
+    ) -> Result<Response<v1::InstallSnapshotResponse>, Status> {
+        use v1::install_snapshot_request::Part;
+        let mut parts = request.into_inner();
+        let first = parts.message().await?.and_then(|message| message.part);
+        let Some(Part::Header(header)) = first else {
+            return Err(Status::invalid_argument("the stream does not begin with a header"));
+        };
+        self.check(header.envelope.as_ref())?;
+        let vote = read_vote(header.vote.as_ref()).map_err(|error| malformed(&error))?;
+        let membership_message = header.membership.unwrap_or_default();
+        let (membership_log_id, membership) = read_membership(&membership_message).map_err(|error| malformed(&error))?;
+        let last_log_id = header.last_log_id.as_ref().map(read_log_id);
+
+        let path = self.node.snapshots().receiving_path();
+        let received = receive(&path, &mut parts, header.total_bytes).await;
+        let accepted = match received {
+            Ok(()) => {
+                let snapshots = self.node.snapshots().clone();
+                let position = header
+                    .last_log_id
+                    .map(|log_id| LogPosition { term: log_id.term, index: log_id.index });
+                let path = path.clone();
+                tokio::task::spawn_blocking(move || snapshots.accept(&path, position))
+                    .await
+                    .map_err(|error| Status::internal(error.to_string()))?
+                    .map_err(|error| Status::data_loss(crate::recovery::describe(&error)))
+            }
+            Err(status) => Err(status),
+        };
+        let snapshot: SnapshotFile = match accepted {
+            Ok(snapshot) => snapshot,
+            Err(status) => {
+                if let Err(error) = tokio::fs::remove_file(&path).await
+                    && error.kind() != io::ErrorKind::NotFound
+                {
+                    tracing::warn!(%error, path = %path.display(), "failed to remove a refused snapshot");
+                }
+                return Err(status);
+            }
+        };
+        let meta = SnapshotMeta {
+            last_log_id,
+            last_membership: StoredMembership::new(membership_log_id, membership),
+        };
+        let response = self
+            .node
+            .raft()
+            .install_full_snapshot(vote, Snapshot { meta, snapshot })
+            .await
+            .map_err(|error| stopped(&error))?;
+        Ok(Response::new(v1::InstallSnapshotResponse {
+            vote: Some(vote_message(&response.vote)),
+            responder: Some(self.node.peers().responder()),
+        }))
+    }
+}
+
+/// Writes the stream's bytes to a new file and syncs it.
+async fn receive(
+    path: &std::path::Path,
+    parts: &mut Streaming<v1::InstallSnapshotRequest>,
+    total_bytes: u64,
+) -> Result<(), Status> {
+    use v1::install_snapshot_request::Part;
+    let disk = |error: io::Error| Status::resource_exhausted(format!("failed to keep the snapshot: {error}"));
+    let mut file = tokio::fs::File::create_new(path).await.map_err(disk)?;
+    let mut received_bytes = 0_u64;
+    while let Some(message) = parts.message().await? {
+        let Some(Part::Data(data)) = message.part else {
+            return Err(Status::invalid_argument("the stream has a second header"));
+        };
+        let data: Bytes = data;
+        received_bytes += data.len() as u64;
+        if received_bytes > total_bytes {
+            return Err(Status::invalid_argument("the stream is longer than announced"));
+        }
+        file.write_all(&data).await.map_err(disk)?;
+    }
+    if received_bytes != total_bytes {
+        return Err(Status::invalid_argument(format!(
+            "the stream ended after {received_bytes} of {total_bytes} bytes"
+        )));
+    }
+    file.sync_all().await.map_err(disk)
+}

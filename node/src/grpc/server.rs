@@ -1,0 +1,66 @@
+//! Serving the peer port.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quadraft_protocol::v1::admin_server::AdminServer;
+use quadraft_protocol::v1::forward_server::ForwardServer;
+use quadraft_protocol::v1::raft_server::RaftServer;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+
+use super::admin::{AdminService, UnclaimedService};
+use super::forward::ForwardService;
+use super::raft::RaftService;
+use crate::raft::Node;
+
+/// Above every entry that is accepted at the edges.
+const MAXIMUM_MESSAGE_BYTES: usize = 256 * 1024 * 1024;
+
+fn builder() -> Server {
+    Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(Duration::from_secs(5)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(5)))
+}
+
+/// Serves a running node until `shutdown` resolves.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    node: Arc<Node>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    builder()
+        .add_service(
+            RaftServer::new(RaftService::new(node.clone()))
+                .max_decoding_message_size(MAXIMUM_MESSAGE_BYTES)
+                .max_encoding_message_size(MAXIMUM_MESSAGE_BYTES),
+        )
+        .add_service(
+            ForwardServer::new(ForwardService::new(node.clone()))
+                .max_decoding_message_size(MAXIMUM_MESSAGE_BYTES)
+                .max_encoding_message_size(MAXIMUM_MESSAGE_BYTES),
+        )
+        .add_service(AdminServer::new(AdminService::new(node)))
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown)
+        .await
+}
+
+/// Serves a volume that belongs to no cluster yet, until it is claimed: who it is, and the claim.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve_unclaimed(
+    service: UnclaimedService,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    builder()
+        .add_service(AdminServer::new(service))
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown)
+        .await
+}
