@@ -5,4 +5,5 @@ mod forward;
 mod raft;
 mod server;
 
+pub use admin::UnclaimedService;
 pub use server::{serve, serve_unclaimed};

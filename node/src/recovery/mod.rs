@@ -14,5 +14,6 @@ mod volume;
 pub use rebirth::give_new_identity;
 pub use refusal::Refusal;
 pub(crate) use refusal::describe;
-pub use verify::{VerifyReport, verify_volume};
+pub use verify::{VerifyReport, list_entries, verify_volume};
 pub use volume::{OpenOptions, Volume, open_volume};
+pub(crate) use volume::log_identity;

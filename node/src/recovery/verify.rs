@@ -146,3 +146,24 @@ fn read_snapshots(data: &Path, report: &mut VerifyReport, positions: &mut Positi
         Err(error) => report.damage.push(describe(&error)),
     }
 }
+
+/// The last `count` entries of a volume's log by name and size; none when the log is damaged.
+#[must_use]
+pub fn list_entries(
+    file_system: &SharedFileSystem,
+    data: &Path,
+    superblock: &crate::identity::Superblock,
+    count: usize,
+) -> Vec<String> {
+    let Ok((contents, _)) = inspect_log(file_system, &data.join("log"), log_identity(superblock), false) else {
+        return Vec::new();
+    };
+    let Some(last) = contents.last() else {
+        return Vec::new();
+    };
+    let first = (last.index + 1).saturating_sub(count as u64);
+    (first..=last.index)
+        .filter_map(|index| contents.get(index))
+        .map(|entry| format!("{} ({} bytes)", entry.position, entry.payload_bytes))
+        .collect()
+}

@@ -1,0 +1,139 @@
+//! A backup in an object store: `snapshot` with the data, and `manifest.json`, written last.
+
+use std::sync::Arc;
+
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt as _};
+use quadraft_protocol::NodeId;
+use serde::{Deserialize, Serialize};
+
+/// A backup is whole when this is there: it is written after everything else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Manifest {
+    /// 1
+    pub(super) format_version: u32,
+    pub(super) cluster_uuid: String,
+    pub(super) node_id: NodeId,
+    pub(super) log_term: u64,
+    pub(super) log_index: u64,
+    pub(super) digest: String,
+    pub(super) quads: u64,
+    pub(super) bytes: u64,
+    /// SHA-256 of the snapshot object, 64 hexadecimal digits.
+    pub(super) sha256: String,
+}
+
+pub(super) const FORMAT_VERSION: u32 = 1;
+
+/// Why a backup store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BackupStoreError {
+    #[error("{url:?} is not the URL of a backup")]
+    Url { url: String, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("failed to {action} {what}")]
+    Store { action: &'static str, what: String, source: object_store::Error },
+    #[error("{what} is not a manifest of a backup")]
+    Manifest { what: String, source: serde_json::Error },
+    #[error("{what} has format version {found}; this version knows {FORMAT_VERSION}")]
+    UnknownFormat { what: String, found: u32 },
+    #[error("there is no complete backup at {url}")]
+    Missing { url: String },
+    #[error("failed to make {path} durable")]
+    Sync { path: String, source: std::io::Error },
+}
+
+/// The folder of one backup.
+#[derive(Clone, Debug)]
+pub(super) struct BackupFolder {
+    pub(super) url: String,
+    pub(super) store: Arc<dyn ObjectStore>,
+    folder: Path,
+    is_local: bool,
+}
+
+impl BackupFolder {
+    /// Opens the folder at `url`; credentials and options come from the environment, by the names
+    /// that the object stores' own tools use.
+    pub(super) fn open(url: &str) -> Result<Self, BackupStoreError> {
+        let malformed = |source: Box<dyn std::error::Error + Send + Sync>| BackupStoreError::Url {
+            url: url.to_owned(),
+            source,
+        };
+        let parsed = url::Url::parse(url).map_err(|error| malformed(Box::new(error)))?;
+        let options = std::env::vars().map(|(name, value)| (name.to_ascii_lowercase(), value));
+        let (store, folder) =
+            object_store::parse_url_opts(&parsed, options).map_err(|error| malformed(Box::new(error)))?;
+        Ok(Self {
+            url: url.trim_end_matches('/').to_owned(),
+            store: Arc::from(store),
+            folder,
+            is_local: parsed.scheme() == "file",
+        })
+    }
+
+    pub(super) fn snapshot_path(&self) -> Path {
+        self.folder.clone().join("snapshot")
+    }
+
+    fn manifest_path(&self) -> Path {
+        self.folder.clone().join("manifest.json")
+    }
+
+    /// The manifest, when the backup is complete.
+    pub(super) async fn manifest(&self) -> Result<Option<Manifest>, BackupStoreError> {
+        let path = self.manifest_path();
+        let store_error = |source| BackupStoreError::Store {
+            action: "read",
+            what: format!("{}/manifest.json", self.url),
+            source,
+        };
+        let bytes = match self.store.get(&path).await {
+            Ok(object) => object.bytes().await.map_err(store_error)?,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(store_error(error)),
+        };
+        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|source| BackupStoreError::Manifest {
+            what: format!("{}/manifest.json", self.url),
+            source,
+        })?;
+        if manifest.format_version != FORMAT_VERSION {
+            return Err(BackupStoreError::UnknownFormat {
+                what: format!("{}/manifest.json", self.url),
+                found: manifest.format_version,
+            });
+        }
+        Ok(Some(manifest))
+    }
+
+    /// Completes the backup. The data is durable before the manifest says so.
+    pub(super) async fn complete(&self, manifest: &Manifest) -> Result<(), BackupStoreError> {
+        let what = format!("{}/manifest.json", self.url);
+        self.sync(&self.snapshot_path())?;
+        let bytes = serde_json::to_vec_pretty(manifest).map_err(|source| BackupStoreError::Manifest {
+            what: what.clone(),
+            source,
+        })?;
+        self.store
+            .put(&self.manifest_path(), bytes.into())
+            .await
+            .map_err(|source| BackupStoreError::Store { action: "write", what, source })?;
+        self.sync(&self.manifest_path())
+    }
+
+    /// Object stores are durable when they answer; a local folder must be synced.
+    fn sync(&self, path: &Path) -> Result<(), BackupStoreError> {
+        if !self.is_local {
+            return Ok(());
+        }
+        let file = std::path::PathBuf::from(format!("/{path}"));
+        let sync = || -> std::io::Result<()> {
+            std::fs::File::open(&file)?.sync_all()?;
+            match file.parent() {
+                Some(folder) => std::fs::File::open(folder)?.sync_all(),
+                None => Ok(()),
+            }
+        };
+        sync().map_err(|source| BackupStoreError::Sync { path: file.display().to_string(), source })
+    }
+}

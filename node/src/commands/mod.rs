@@ -1,0 +1,59 @@
+//! The commands of the node program: each prints one JSON report on stdout, logs on stderr, and
+//! ends with a documented exit code (docs/operations/exit-codes.md).
+
+mod arguments;
+mod backup;
+mod backup_store;
+mod bootstrap;
+mod database;
+mod inspect;
+mod output;
+mod recover;
+mod restore;
+mod serve;
+mod verify;
+
+use std::process;
+
+use quadraft_protocol::ExitCode;
+
+pub use arguments::Arguments;
+use arguments::{Command, LogFormat};
+use output::Output;
+
+/// Runs a command to its end.
+#[must_use]
+pub fn run(arguments: Arguments) -> process::ExitCode {
+    start_logging(arguments.log_format);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "failed to start the runtime");
+            return ExitCode::Failure.into();
+        }
+    };
+    let code = match arguments.command {
+        Command::Serve(options) => runtime.block_on(serve::serve(*options)),
+        Command::Verify(options) => verify::verify(&options),
+        Command::Inspect(options) => inspect::inspect(&options),
+        Command::Recover(options) => recover::recover(&options),
+        Command::Backup(options) => runtime.block_on(backup::backup(options)),
+        Command::Restore(options) => runtime.block_on(restore::restore(options)),
+    };
+    // Nothing that is still running may hold the process back: what counts is durable.
+    runtime.shutdown_background();
+    code.into()
+}
+
+fn start_logging(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=warn"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // A second start in one process (tests) keeps the first.
+    let _ = match format {
+        LogFormat::Text => builder.with_ansi(false).try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+}
