@@ -1,1 +1,24 @@
-//! SPARQL Update.
+//! Writes in, ground effects out.
+//!
+//! The leader evaluates each write on its own state, under no lock and without changing anything:
+//! what comes out are the quads that go and come, with blank nodes named and NOW, RAND and UUID
+//! decided. Those are proposed to the log and applied by every replica alike.
+
+mod budget;
+mod error;
+mod group;
+mod nesting;
+mod request;
+mod reserved;
+mod template;
+mod update;
+mod upload;
+mod workspace;
+
+#[cfg(test)]
+mod tests;
+
+pub use budget::EvaluationLimits;
+pub use error::WriteError;
+pub use group::{Evaluated, Evaluation, evaluate_group};
+pub use request::{Target, UsingGraphs, Write};
