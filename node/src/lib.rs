@@ -1,4 +1,5 @@
 //! The Quadraft database node.
 
+pub mod metrics;
 pub mod sparql;
 pub mod state;
