@@ -598,7 +598,7 @@ fn entries(count: usize) -> impl Strategy<Value = Vec<(LogPosition, Apply)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
     fn batches_of_any_size_lead_to_the_same_state(entries in entries(14), size in 1..6_usize) {
