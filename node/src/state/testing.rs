@@ -34,9 +34,13 @@ pub(crate) fn any_subject() -> impl Strategy<Value = NamedOrBlankNode> {
 pub(crate) fn any_literal() -> impl Strategy<Value = Literal> {
     prop_oneof![
         "\\PC{0,24}".prop_map(Literal::new_simple_literal),
-        ("\\PC{0,4}", "[a-z]{2}(-[a-z]{1,8}){0,2}").prop_map(|(value, language)| {
-            Literal::new_language_tagged_literal(value, language).unwrap()
-        }),
+        (
+            "\\PC{0,4}",
+            proptest::sample::select(&["en", "de-at", "zh-hans-cn"][..])
+        )
+            .prop_map(|(value, language)| {
+                Literal::new_language_tagged_literal(value, language).unwrap()
+            }),
         (-3..3_i64).prop_map(Literal::from),
         (0..3_u8).prop_map(|number| Literal::new_typed_literal(
             format!("0{number}"),
