@@ -3,10 +3,13 @@
 //! Dependencies point one way:
 //! `disk <- identity, log, state <- recovery, sparql <- raft <- http, grpc <- commands`.
 
+pub mod commands;
 pub mod disk;
 pub mod grpc;
+pub mod http;
 pub mod identity;
 pub mod log;
+pub mod metrics;
 pub mod position;
 pub mod raft;
 pub mod recovery;

@@ -1,3 +1,5 @@
-//! SPARQL in, ground effects out.
+//! SPARQL in, results or ground effects out.
 
+pub mod query;
+pub mod reserved;
 pub mod update;

@@ -9,7 +9,8 @@ use super::digest::QuadHasher;
 use super::effects::{Command, Effects};
 use super::normalise::normalise_quad;
 use super::request::{
-    MAXIMUM_REQUESTS_AN_ENTRY, REMEMBERED_REQUESTS, RequestId, RequestOutcome, RequestPlace, RequestTable,
+    MAXIMUM_REQUESTS_AN_ENTRY, REMEMBERED_REQUESTS, RequestId, RequestOutcome, RequestPlace,
+    RequestTable,
 };
 use super::{LogPosition, StateError, StateStatus};
 
@@ -127,9 +128,7 @@ impl<'a, 'b> Batch<'a, 'b> {
         command.base_index == self.status.data_index
             && command.requests.len() <= MAXIMUM_REQUESTS_AN_ENTRY
             && command.requests.iter().all(|(id, effects)| {
-                ids.insert(*id)
-                    && !self.remembers(*id)
-                    && !effects.touch_reserved_graph()
+                ids.insert(*id) && !self.remembers(*id) && !effects.touch_reserved_graph()
             })
     }
 

@@ -1,9 +1,7 @@
 //! Terms and quads as bytes, shared by log entries and snapshots. `docs/formats/effects.md`
 //! describes the format.
 
-use oxrdf::{
-    BlankNode, GraphName, Literal, NamedNode, NamedOrBlankNode, Quad, Term,
-};
+use oxrdf::{BlankNode, GraphName, Literal, NamedNode, NamedOrBlankNode, Quad, Term};
 
 /// Bytes that are not what they should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -184,7 +182,11 @@ impl<'a> Decoder<'a> {
         self.rest.is_empty()
     }
 
-    pub(crate) fn bytes(&mut self, length: usize, what: &'static str) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn bytes(
+        &mut self,
+        length: usize,
+        what: &'static str,
+    ) -> Result<&'a [u8], DecodeError> {
         let (taken, rest) = self
             .rest
             .split_at_checked(length)
@@ -193,7 +195,10 @@ impl<'a> Decoder<'a> {
         Ok(taken)
     }
 
-    pub(crate) fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], DecodeError> {
+    pub(crate) fn array<const N: usize>(
+        &mut self,
+        what: &'static str,
+    ) -> Result<[u8; N], DecodeError> {
         self.bytes(N, what)?
             .try_into()
             .map_err(|_| DecodeError::Truncated(what))
@@ -221,7 +226,11 @@ impl<'a> Decoder<'a> {
     }
 
     /// A number of elements of at least `minimum_bytes` each, which must fit in the rest.
-    pub(crate) fn count(&mut self, minimum_bytes: usize, what: &'static str) -> Result<usize, DecodeError> {
+    pub(crate) fn count(
+        &mut self,
+        minimum_bytes: usize,
+        what: &'static str,
+    ) -> Result<usize, DecodeError> {
         let count = usize::try_from(self.number()?).map_err(|_| DecodeError::Number)?;
         if count.saturating_mul(minimum_bytes) > self.rest.len() {
             return Err(DecodeError::Truncated(what));
@@ -302,13 +311,23 @@ impl<'a> Decoder<'a> {
         let predicate = match self.byte("a quad")? {
             tag::SAME => before()?.predicate.clone(),
             tag::NAMED_NODE => self.named_node()?,
-            tag => return Err(DecodeError::Tag { tag, what: "predicate" }),
+            tag => {
+                return Err(DecodeError::Tag {
+                    tag,
+                    what: "predicate",
+                });
+            }
         };
         let object = match self.byte("a quad")? {
             tag::SAME => before()?.object.clone(),
             tag => self.object_of(tag)?,
         };
-        Ok(Quad { subject, predicate, object, graph_name })
+        Ok(Quad {
+            subject,
+            predicate,
+            object,
+            graph_name,
+        })
     }
 
     pub(crate) fn quads(&mut self) -> Result<Vec<Quad>, DecodeError> {
@@ -338,8 +357,14 @@ mod tests {
         let mut bytes = Vec::new();
         put_number(&mut bytes, 300);
         assert_eq!(bytes, [0xac, 0x02]);
-        assert_eq!(Decoder::new(&[0x80, 0x00]).number(), Err(DecodeError::Number));
-        assert_eq!(Decoder::new(&[0x80]).number(), Err(DecodeError::Truncated("a number")));
+        assert_eq!(
+            Decoder::new(&[0x80, 0x00]).number(),
+            Err(DecodeError::Number)
+        );
+        assert_eq!(
+            Decoder::new(&[0x80]).number(),
+            Err(DecodeError::Truncated("a number"))
+        );
         let mut largest = [0xff; 10];
         largest[9] = 0x01;
         assert_eq!(Decoder::new(&largest).number(), Ok(u64::MAX));

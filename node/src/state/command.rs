@@ -30,7 +30,10 @@ impl Command {
         let mut decoder = Decoder::new(bytes);
         let version = decoder.byte("the version")?;
         if version != VERSION {
-            return Err(DecodeError::Version { found: version, known: VERSION });
+            return Err(DecodeError::Version {
+                found: version,
+                known: VERSION,
+            });
         }
         let base_index = decoder.number()?;
         let count = decoder.count(MINIMUM_REQUEST_BYTES, "requests")?;
@@ -40,7 +43,10 @@ impl Command {
             requests.push((id, effects(&mut decoder)?));
         }
         decoder.finish()?;
-        Ok(Self { base_index, requests })
+        Ok(Self {
+            base_index,
+            requests,
+        })
     }
 }
 
@@ -66,7 +72,12 @@ fn effects(decoder: &mut Decoder<'_>) -> Result<Effects, DecodeError> {
         .map(|_| decoder.graph())
         .collect::<Result<_, _>>()?;
     let inserts = decoder.quads()?;
-    Ok(Effects { deletes, dropped_graphs, created_graphs, inserts })
+    Ok(Effects {
+        deletes,
+        dropped_graphs,
+        created_graphs,
+        inserts,
+    })
 }
 
 #[cfg(test)]

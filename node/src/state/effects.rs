@@ -1,6 +1,6 @@
 //! What one log entry changes: ground quads, nothing to evaluate.
 
-use oxrdf::{GraphName, NamedNode, NamedOrBlankNode, NamedNodeRef, Quad};
+use oxrdf::{GraphName, NamedNode, NamedNodeRef, NamedOrBlankNode, Quad};
 
 use super::RequestId;
 
@@ -41,10 +41,9 @@ impl Effects {
             .map(|quad| &quad.graph_name)
             .chain(&self.dropped_graphs)
             .any(is_reserved)
-            || self
-                .created_graphs
-                .iter()
-                .any(|name| matches!(name, NamedOrBlankNode::NamedNode(node) if is_reserved_node(node)))
+            || self.created_graphs.iter().any(
+                |name| matches!(name, NamedOrBlankNode::NamedNode(node) if is_reserved_node(node)),
+            )
     }
 }
 
@@ -84,10 +83,22 @@ mod tests {
         };
         assert!(!effects.touch_reserved_graph());
         for effects in [
-            Effects { deletes: vec![quad.clone()], ..Effects::default() },
-            Effects { inserts: vec![quad], ..Effects::default() },
-            Effects { dropped_graphs: vec![reserved.clone().into()], ..Effects::default() },
-            Effects { created_graphs: vec![reserved.into()], ..Effects::default() },
+            Effects {
+                deletes: vec![quad.clone()],
+                ..Effects::default()
+            },
+            Effects {
+                inserts: vec![quad],
+                ..Effects::default()
+            },
+            Effects {
+                dropped_graphs: vec![reserved.clone().into()],
+                ..Effects::default()
+            },
+            Effects {
+                created_graphs: vec![reserved.into()],
+                ..Effects::default()
+            },
         ] {
             assert!(effects.touch_reserved_graph());
         }

@@ -46,7 +46,9 @@ pub enum StateError {
         applied: Option<LogPosition>,
     },
     /// An earlier write to this store failed, so that its content is unknown until it is opened again.
-    #[error("an earlier write to the store failed, it takes no more writes until it is opened again")]
+    #[error(
+        "an earlier write to the store failed, it takes no more writes until it is opened again"
+    )]
     Broken,
 }
 

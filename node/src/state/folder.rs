@@ -48,8 +48,10 @@ pub(crate) fn remove_leftovers(path: &Path, current: u64) -> Result<(), StateErr
         let name = entry.file_name().and_then(|name| name.to_str());
         let ours = name.is_some_and(|name| name == BUILDING || number_of(name).is_some());
         if ours && entry != generation_path(path, current) {
-            fs::remove_dir_all(&entry)
-                .map_err(StateError::io(format!("could not remove {}", entry.display())))?;
+            fs::remove_dir_all(&entry).map_err(StateError::io(format!(
+                "could not remove {}",
+                entry.display()
+            )))?;
         }
     }
     Ok(())
@@ -60,12 +62,17 @@ pub(crate) fn start_building(path: &Path) -> Result<PathBuf, StateError> {
     let building = building_path(path);
     match fs::remove_dir_all(&building) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(StateError::io(format!("could not remove {}", building.display()))(error));
+            return Err(StateError::io(format!(
+                "could not remove {}",
+                building.display()
+            ))(error));
         }
         _ => {}
     }
-    fs::create_dir_all(&building)
-        .map_err(StateError::io(format!("could not create {}", building.display())))?;
+    fs::create_dir_all(&building).map_err(StateError::io(format!(
+        "could not create {}",
+        building.display()
+    )))?;
     Ok(building)
 }
 
@@ -77,8 +84,10 @@ pub(crate) fn put_in_force(path: &Path, number: u64) -> Result<(), StateError> {
     }
     sync(&building)?;
     let generation = generation_path(path, number);
-    fs::rename(&building, &generation)
-        .map_err(StateError::io(format!("could not rename to {}", generation.display())))?;
+    fs::rename(&building, &generation).map_err(StateError::io(format!(
+        "could not rename to {}",
+        generation.display()
+    )))?;
     sync(path)
 }
 
@@ -108,7 +117,10 @@ mod tests {
         remove_leftovers(path, 10).unwrap();
         let mut left: Vec<_> = entries(path).unwrap();
         left.sort();
-        assert_eq!(left, [generation_path(path, 10), path.join("someone-elses")]);
+        assert_eq!(
+            left,
+            [generation_path(path, 10), path.join("someone-elses")]
+        );
     }
 
     #[test]

@@ -90,16 +90,48 @@ mod tests {
     fn numbers_take_the_form_of_their_value() {
         assert_eq!(normalise_quad(quad("01", "integer")), quad("1", "integer"));
         assert_eq!(normalise_quad(quad("1", "int")), quad("1", "integer"));
-        assert_eq!(normalise_quad(quad("one", "integer")), quad("one", "integer"));
-        assert_eq!(normalise_quad(quad("1", "boolean")), quad("true", "boolean"));
+        assert_eq!(
+            normalise_quad(quad("one", "integer")),
+            quad("one", "integer")
+        );
+        assert_eq!(
+            normalise_quad(quad("1", "boolean")),
+            quad("true", "boolean")
+        );
     }
 
     const DATA_TYPES: [&str; 31] = [
-        "string", "boolean", "float", "double", "integer", "byte", "short", "int", "long",
-        "unsignedByte", "unsignedShort", "unsignedInt", "unsignedLong", "positiveInteger",
-        "negativeInteger", "nonPositiveInteger", "nonNegativeInteger", "decimal", "dateTime",
-        "dateTimeStamp", "time", "date", "gYearMonth", "gYear", "gMonthDay", "gDay", "gMonth",
-        "duration", "yearMonthDuration", "dayTimeDuration", "hexBinary",
+        "string",
+        "boolean",
+        "float",
+        "double",
+        "integer",
+        "byte",
+        "short",
+        "int",
+        "long",
+        "unsignedByte",
+        "unsignedShort",
+        "unsignedInt",
+        "unsignedLong",
+        "positiveInteger",
+        "negativeInteger",
+        "nonPositiveInteger",
+        "nonNegativeInteger",
+        "decimal",
+        "dateTime",
+        "dateTimeStamp",
+        "time",
+        "date",
+        "gYearMonth",
+        "gYear",
+        "gMonthDay",
+        "gDay",
+        "gMonth",
+        "duration",
+        "yearMonthDuration",
+        "dayTimeDuration",
+        "hexBinary",
     ];
 
     const SHAPES: &str = "[+-]?[0-9]{1,20}(\\.[0-9]{0,4})?([eE][+-]?[0-9]{1,2})?\

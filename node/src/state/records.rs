@@ -68,7 +68,12 @@ fn record(
     predicate: NamedNodeRef<'_>,
     object: impl Into<Term>,
 ) -> Quad {
-    Quad::new(subject, predicate.into_owned(), object, RESERVED.into_owned())
+    Quad::new(
+        subject,
+        predicate.into_owned(),
+        object,
+        RESERVED.into_owned(),
+    )
 }
 
 fn fixed(predicate: NamedNodeRef<'_>, object: impl Into<Term>) -> Quad {
@@ -120,7 +125,8 @@ pub(crate) fn write_changes(
     replace(transaction, old, single_records(after));
     let membership_before = before.and_then(|status| status.membership.as_deref());
     if membership_before != after.membership.as_deref() {
-        let records = |membership: Option<&[u8]>| membership.map(membership_records).unwrap_or_default();
+        let records =
+            |membership: Option<&[u8]>| membership.map(membership_records).unwrap_or_default();
         replace(
             transaction,
             records(membership_before),
@@ -197,7 +203,9 @@ fn check(status: &StateStatus, requests: &RequestTable) -> Result<(), StateError
         )));
     }
     if status.quads == 0 && status.digest != Digest::ZERO {
-        return Err(inconsistent("there are no quads but the digest is not zero"));
+        return Err(inconsistent(
+            "there are no quads but the digest is not zero",
+        ));
     }
     if let Some((id, place)) = requests
         .iter()
@@ -241,7 +249,8 @@ impl Reader {
         };
         if predicate == MEMBERSHIP_PIECE {
             let piece = wide_number_of(&quad.object).ok_or_else(malformed)?;
-            self.pieces.push((subject_number.ok_or_else(malformed)?, piece));
+            self.pieces
+                .push((subject_number.ok_or_else(malformed)?, piece));
             return Ok(());
         }
         if predicate == REQUEST {
@@ -296,7 +305,9 @@ impl Reader {
             membership: self.membership()?,
             digest: Digest::from_halves(high, low),
             quads: self.quads.ok_or_else(|| missing("number of quads"))?,
-            data_index: self.data_index.ok_or_else(|| missing("last change of data"))?,
+            data_index: self
+                .data_index
+                .ok_or_else(|| missing("last change of data"))?,
         })
     }
 
@@ -305,7 +316,9 @@ impl Reader {
             return if self.pieces.is_empty() {
                 Ok(None)
             } else {
-                Err(inconsistent("there are pieces of a membership without its length"))
+                Err(inconsistent(
+                    "there are pieces of a membership without its length",
+                ))
             };
         };
         self.pieces.sort_unstable();
@@ -315,7 +328,9 @@ impl Reader {
             .enumerate()
             .all(|(number, (place, _))| *place == number as u128);
         if !in_order || length.div_ceil(PIECE_BYTES as u64) != self.pieces.len() as u64 {
-            return Err(inconsistent("pieces of the membership are missing or repeated"));
+            return Err(inconsistent(
+                "pieces of the membership are missing or repeated",
+            ));
         }
         let mut bytes: Vec<u8> = self
             .pieces
@@ -332,7 +347,10 @@ impl Reader {
 
 fn fill<T>(place: &mut Option<T>, value: T, quad: &Quad) -> Result<(), StateError> {
     if place.replace(value).is_some() {
-        return Err(inconsistent(format!("the record {} is repeated", quad.predicate)));
+        return Err(inconsistent(format!(
+            "the record {} is repeated",
+            quad.predicate
+        )));
     }
     Ok(())
 }

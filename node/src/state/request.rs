@@ -130,7 +130,10 @@ impl RequestTable {
     }
 
     /// The requests at these places in the order in which they were applied.
-    pub(crate) fn ids(&self, range: std::ops::Range<usize>) -> impl Iterator<Item = RequestId> + '_ {
+    pub(crate) fn ids(
+        &self,
+        range: std::ops::Range<usize>,
+    ) -> impl Iterator<Item = RequestId> + '_ {
         self.order
             .iter()
             .skip(range.start)
@@ -201,16 +204,16 @@ mod tests {
             .collect();
         table.append(&all);
         assert!(table.leaving(0).is_empty());
-        assert_eq!(
-            table.leaving(2),
-            [(id(0), place(0)), (id(1), place(1))]
-        );
+        assert_eq!(table.leaving(2), [(id(0), place(0)), (id(1), place(1))]);
         let more = REMEMBERED_REQUESTS;
         table.append(&[(id(more), place(more)), (id(more + 1), place(more + 1))]);
         assert_eq!(table.len(), REMEMBERED_REQUESTS);
         assert_eq!(table.get(id(1)), None);
         assert_eq!(table.get(id(2)), Some(place(2)));
-        assert_eq!(RequestTable::from_places(table.iter().collect()), Some(table));
+        assert_eq!(
+            RequestTable::from_places(table.iter().collect()),
+            Some(table)
+        );
     }
 
     #[test]

@@ -83,8 +83,10 @@ pub struct State {
 impl State {
     /// Opens the store in this folder, or makes an empty one, and cross-checks its records.
     pub fn open(path: &Path) -> Result<Self, StateError> {
-        fs::create_dir_all(path)
-            .map_err(StateError::io(format!("could not create {}", path.display())))?;
+        fs::create_dir_all(path).map_err(StateError::io(format!(
+            "could not create {}",
+            path.display()
+        )))?;
         let number = match folder::current(path)? {
             Some(number) => number,
             None => {
@@ -105,11 +107,15 @@ impl State {
     // A panic while a lock is held leaves what it guards as it was: values are replaced as a
     // whole after the commit, so that a poisoned lock can be used.
     fn published(&self) -> std::sync::RwLockReadGuard<'_, Published> {
-        self.published.read().unwrap_or_else(PoisonError::into_inner)
+        self.published
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn published_mut(&self) -> std::sync::RwLockWriteGuard<'_, Published> {
-        self.published.write().unwrap_or_else(PoisonError::into_inner)
+        self.published
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn writer(&self) -> MutexGuard<'_, ()> {
@@ -190,8 +196,7 @@ impl State {
         let (status, added, leaving) = {
             // Only the holder of the writer lock changes the table: reading it does not wait.
             let published = self.published();
-            let mut batch =
-                Batch::new(&mut transaction, &published.requests, (*before).clone());
+            let mut batch = Batch::new(&mut transaction, &published.requests, (*before).clone());
             for (position, entry) in entries {
                 outcomes.push(batch.apply(*position, entry)?);
                 digests.push((position.index, batch.status.digest));
@@ -310,9 +315,16 @@ impl State {
         let (generation, records) = open_generation(&self.path, number)?;
         let replaced = {
             let mut published = self.published_mut();
-            std::mem::replace(&mut *published, Published::new(Arc::new(generation), records))
+            std::mem::replace(
+                &mut *published,
+                Published::new(Arc::new(generation), records),
+            )
         };
-        replaced.generation.folder.replaced.store(true, Ordering::Release);
+        replaced
+            .generation
+            .folder
+            .replaced
+            .store(true, Ordering::Release);
         self.broken.store(false, Ordering::Release);
         Ok(summary)
     }

@@ -34,8 +34,13 @@ pub(crate) fn any_subject() -> impl Strategy<Value = NamedOrBlankNode> {
 pub(crate) fn any_literal() -> impl Strategy<Value = Literal> {
     prop_oneof![
         "\\PC{0,24}".prop_map(Literal::new_simple_literal),
-        ("\\PC{0,4}", "[a-z]{2}(-[a-z]{1,8}){0,2}")
-            .prop_map(|(value, language)| Literal::new_language_tagged_literal(value, language).unwrap()),
+        (
+            "\\PC{0,4}",
+            proptest::sample::select(&["en", "de-at", "zh-hans-cn"][..])
+        )
+            .prop_map(|(value, language)| {
+                Literal::new_language_tagged_literal(value, language).unwrap()
+            }),
         (-3..3_i64).prop_map(Literal::from),
         (0..3_u8).prop_map(|number| Literal::new_typed_literal(
             format!("0{number}"),
@@ -69,8 +74,9 @@ pub(crate) fn any_graph() -> impl Strategy<Value = NamedOrBlankNode> {
 }
 
 pub(crate) fn any_quad() -> impl Strategy<Value = Quad> {
-    (any_subject(), any_node(), any_term(), any_graph_name())
-        .prop_map(|(subject, predicate, object, graph)| Quad::new(subject, predicate, object, graph))
+    (any_subject(), any_node(), any_term(), any_graph_name()).prop_map(
+        |(subject, predicate, object, graph)| Quad::new(subject, predicate, object, graph),
+    )
 }
 
 /// Quads of which there are few, so that inserts and deletes meet.
@@ -99,12 +105,14 @@ pub(crate) fn effects_of(quad: impl Strategy<Value = Quad>) -> impl Strategy<Val
         prop_oneof![3 => Just(Vec::new()), 1 => vec(any_graph_name(), 0..3)],
         prop_oneof![3 => Just(Vec::new()), 1 => vec(any_graph(), 0..3)],
     )
-        .prop_map(|((deletes, inserts), dropped_graphs, created_graphs)| Effects {
-            deletes,
-            dropped_graphs,
-            created_graphs,
-            inserts,
-        })
+        .prop_map(
+            |((deletes, inserts), dropped_graphs, created_graphs)| Effects {
+                deletes,
+                dropped_graphs,
+                created_graphs,
+                inserts,
+            },
+        )
 }
 
 pub(crate) fn any_effects() -> impl Strategy<Value = Effects> {
@@ -116,5 +124,8 @@ pub(crate) fn any_command() -> impl Strategy<Value = Command> {
         any::<u64>(),
         vec((any::<[u8; 16]>().prop_map(RequestId), any_effects()), 0..4),
     )
-        .prop_map(|(base_index, requests)| Command { base_index, requests })
+        .prop_map(|(base_index, requests)| Command {
+            base_index,
+            requests,
+        })
 }

@@ -67,7 +67,10 @@ impl View {
     pub fn read(&self) -> Result<Reading<'_>, StateError> {
         let transaction = self.generation.store.0.start_transaction()?;
         let status = records::read_status(&transaction)?;
-        Ok(Reading { transaction, status })
+        Ok(Reading {
+            transaction,
+            status,
+        })
     }
 }
 

@@ -163,8 +163,22 @@ fn guard_pattern(pattern: &mut GraphPattern, graph: Option<&Variable>) -> Result
             }
             guard_pattern(inner, graph)
         }
-        GraphPattern::Project { inner, .. }
-        | GraphPattern::Distinct { inner }
+        GraphPattern::Project { inner, variables } => match graph {
+            Some(variable) if !variables.contains(variable) => {
+                // Inside such a sub-select the variable is another one of the same name, and the
+                // evaluation gives it a name of its own. It gets one here that a filter can use.
+                let inside =
+                    Variable::new_unchecked(format!("graph{:032x}", rand::random::<u128>()));
+                guard_pattern(inner, Some(&inside))?;
+                *inner = Box::new(GraphPattern::Graph {
+                    name: inside.into(),
+                    inner: std::mem::take(inner),
+                });
+                Ok(())
+            }
+            _ => guard_pattern(inner, graph),
+        },
+        GraphPattern::Distinct { inner }
         | GraphPattern::Reduced { inner }
         | GraphPattern::Slice { inner, .. } => guard_pattern(inner, graph),
         GraphPattern::Values { .. } => Ok(()),

@@ -30,9 +30,15 @@ pub(super) enum Kind {
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Header, Self::Graphs, Self::Quads, Self::Requests, Self::End]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        [
+            Self::Header,
+            Self::Graphs,
+            Self::Quads,
+            Self::Requests,
+            Self::End,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -68,9 +74,7 @@ impl<'a, W: Write + ?Sized> FrameWriter<'a, W> {
         let length = u32::try_from(payload.len())
             .ok()
             .filter(|_| payload.len() <= MAXIMUM_PAYLOAD_BYTES)
-            .ok_or_else(|| {
-                StateError::Inconsistent("a quad is too long for a snapshot".into())
-            })?;
+            .ok_or_else(|| StateError::Inconsistent("a quad is too long for a snapshot".into()))?;
         self.checksum = checksum(self.checksum, kind as u8, length, payload);
         self.put(&[kind as u8])?;
         self.put(&length.to_le_bytes())?;
@@ -86,7 +90,12 @@ impl<'a, W: Write + ?Sized> FrameWriter<'a, W> {
     }
 }
 
-fn checksum(before: [u8; CHECKSUM_BYTES], kind: u8, length: u32, payload: &[u8]) -> [u8; CHECKSUM_BYTES] {
+fn checksum(
+    before: [u8; CHECKSUM_BYTES],
+    kind: u8,
+    length: u32,
+    payload: &[u8],
+) -> [u8; CHECKSUM_BYTES] {
     Sha256::new()
         .chain_update(before)
         .chain_update([kind])

@@ -136,7 +136,12 @@ impl Contents {
                         .ok_or_else(|| damaged("its requests are repeated or too many"))?;
                     let bytes = frames.finish()?;
                     return Ok(Self {
-                        summary: SnapshotSummary { status, graphs, requests: requests_count, bytes },
+                        summary: SnapshotSummary {
+                            status,
+                            graphs,
+                            requests: requests_count,
+                            bytes,
+                        },
                         requests,
                     });
                 }
@@ -178,7 +183,13 @@ fn read_header(payload: &[u8]) -> Result<StateStatus, DecodeError> {
         None
     };
     decoder.finish()?;
-    Ok(StateStatus { applied, membership, digest, quads, data_index })
+    Ok(StateStatus {
+        applied,
+        membership,
+        digest,
+        quads,
+        data_index,
+    })
 }
 
 fn flag(decoder: &mut Decoder<'_>) -> Result<bool, DecodeError> {
@@ -228,7 +239,9 @@ fn check_quad(quad: &Quad) -> Result<(), StateError> {
         return Err(damaged("it has quads in the reserved graph"));
     }
     if normalise_quad(quad.clone()) != *quad {
-        return Err(damaged(format!("the quad {quad} is not in the form of the store")));
+        return Err(damaged(format!(
+            "the quad {quad} is not in the form of the store"
+        )));
     }
     Ok(())
 }
