@@ -6,6 +6,7 @@ mod backup;
 mod backup_store;
 mod bootstrap;
 mod database;
+mod gauges;
 mod inspect;
 mod output;
 mod recover;
@@ -56,4 +57,21 @@ fn start_logging(format: LogFormat) {
         LogFormat::Text => builder.with_ansi(false).try_init(),
         LogFormat::Json => builder.json().try_init(),
     };
+}
+
+/// Progress on a terminal; nothing elsewhere.
+fn output_progress(total_bytes: u64) -> indicatif::ProgressBar {
+    let bar = indicatif::ProgressBar::new(total_bytes);
+    if let Ok(style) = indicatif::ProgressStyle::with_template("{bytes}/{total_bytes} {bar:40} {bytes_per_sec} {eta}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

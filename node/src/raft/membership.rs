@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, InitializeError, RaftError};
 use openraft::{ChangeMembers, Precondition};
-use quadraft_protocol::NodeId;
+use quadraft_protocol::{NodeId, v1};
 
+use super::codec::addresses;
 use super::failure::MembershipFailure;
 use super::forward::leader_name;
 use super::node::Node;
@@ -49,6 +50,24 @@ impl Node {
             }
             Err(RaftError::Fatal(_)) => Err(MembershipFailure::Stopped),
         }
+    }
+
+    /// As [`Self::initialise`], for members as the protocol names them.
+    ///
+    /// # Errors
+    /// When this node has another history already.
+    pub async fn initialise_with(&self, members: Vec<v1::Member>) -> Result<(), MembershipFailure> {
+        let members = members
+            .iter()
+            .map(|member| (member.node_id, addresses(member)))
+            .collect();
+        self.initialise(members).await.map(|_| ())
+    }
+
+    /// Whether this node has a membership: its cluster was initialised.
+    #[must_use]
+    pub fn has_membership(&self) -> bool {
+        self.membership().nodes().next().is_some()
     }
 
     /// The membership in force here.

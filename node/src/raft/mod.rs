@@ -1,6 +1,7 @@
 //! The seam to openraft: log, state machine and network adapters, and the node on top of them.
 
 mod codec;
+mod compare;
 mod failure;
 mod forward;
 mod log_storage;
@@ -15,6 +16,7 @@ mod status;
 mod types;
 mod writer;
 
+pub use compare::start_comparing;
 pub use failure::{Committed, MembershipFailure, ReadFailure, ReadPoint, WriteFailure};
 pub use node::{Node, NodeError, NodeOptions, StopReason};
 pub use reads::Consistency;

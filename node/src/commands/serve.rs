@@ -1,0 +1,302 @@
+//! `serve`: opens the volume, joins or forms its cluster, and serves until it is told to stop.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use quadraft_protocol::{ExitCode, v1};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::Output;
+use super::arguments::ServeArguments;
+use super::bootstrap::{claim_for_new_cluster, initialise, peer_address, unshare};
+use super::database::NodeDatabase;
+use super::gauges;
+use crate::disk::{RealFileSystem, SharedFileSystem};
+use crate::grpc::{self, UnclaimedService};
+use crate::http::{self, HttpOptions};
+use crate::log::LogOptions;
+use crate::metrics::Metrics;
+use crate::raft::{Node, NodeOptions, StopReason};
+use crate::recovery::{OpenOptions, Refusal, Volume, open_volume};
+use crate::sparql::update::EvaluationLimits;
+
+/// Kubernetes waits 30 seconds before it kills; leadership is handed on within this.
+const TRANSFER_DEADLINE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, thiserror::Error)]
+enum ServeError {
+    #[error("failed to listen on {address}")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error("--members must contain the address of --listen, {0}")]
+    NotAMember(SocketAddr),
+    #[error("failed to watch for signals")]
+    Signal(#[source] std::io::Error),
+    #[error("the volume cannot be claimed")]
+    Claim(#[source] crate::identity::IdentityError),
+    #[error(transparent)]
+    Node(#[from] crate::raft::NodeError),
+    #[error("the peer port failed")]
+    Peer(#[source] tonic::transport::Error),
+    #[error("the HTTP port failed")]
+    Http(#[source] std::io::Error),
+    #[error("the disk failed: {0}")]
+    DiskFailed(String),
+    #[error("the Raft core stopped: {0}")]
+    CoreStopped(String),
+    #[error("a part of the node ended unexpectedly: {0}")]
+    Task(String),
+}
+
+impl ServeError {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::NotAMember(_) | Self::Node(crate::raft::NodeError::Options(_)) => ExitCode::Usage,
+            Self::DiskFailed(_) | Self::Claim(_) => ExitCode::DiskFailed,
+            _ => ExitCode::Failure,
+        }
+    }
+}
+
+pub(super) async fn serve(arguments: ServeArguments) -> ExitCode {
+    let output = Output::new(arguments.termination_message.clone());
+    let options = OpenOptions {
+        data: arguments.volume.data.clone(),
+        cluster_uuid: arguments.cluster_uuid,
+        log: LogOptions { segment_bytes: arguments.segment_bytes },
+    };
+    let opened = tokio::task::spawn_blocking(move || {
+        let file_system: SharedFileSystem = Arc::new(RealFileSystem);
+        open_volume(&file_system, &options)
+    })
+    .await;
+    let (volume, report) = match opened {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(Refusal { report, exit_code })) => {
+            tracing::error!(reason = ?report.reason, "the volume is refused: {}", report.message);
+            output.report(&report);
+            return exit_code;
+        }
+        Err(error) => {
+            output.error(&ServeError::Task(error.to_string()));
+            return ExitCode::Failure;
+        }
+    };
+    tracing::info!(
+        node_id = ?report.node_id,
+        boot_count = report.boot_count,
+        outcome = ?report.outcome,
+        duration_ms = report.duration_ms,
+        "{}",
+        report.message
+    );
+    match run(arguments, volume, report).await {
+        Ok(()) => ExitCode::Success,
+        Err(error) => {
+            output.error(&error);
+            error.exit_code()
+        }
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ServeError::Listen { address, source })
+}
+
+/// Becomes true when the process is told to stop.
+fn stop_signal() -> Result<watch::Receiver<bool>, ServeError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signal)?;
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        sender.send_replace(true);
+    });
+    Ok(receiver)
+}
+
+async fn until_true(mut receiver: watch::Receiver<bool>) {
+    // A sender that is gone can never say so any more: then there is nothing to wait for either.
+    let _ = receiver.wait_for(|value| *value).await;
+}
+
+async fn run(
+    arguments: ServeArguments,
+    volume: Volume,
+    report: quadraft_protocol::RecoveryReport,
+) -> Result<(), ServeError> {
+    if !arguments.members.is_empty() && !arguments.members.contains(&arguments.listen) {
+        return Err(ServeError::NotAMember(arguments.listen));
+    }
+    let stop = stop_signal()?;
+    let peer_listen = arguments.peer_listen.unwrap_or_else(|| peer_address(arguments.listen));
+    let Some(volume) = claim(&arguments, volume, peer_listen, &stop).await? else {
+        return Ok(());
+    };
+    let options = NodeOptions {
+        election_timeout_ms: arguments.election_timeout_ms,
+        heartbeat_interval_ms: arguments.heartbeat_interval_ms,
+        snapshot_after_entries: arguments.snapshot_after_entries,
+        evaluation_limits: evaluation_limits(&arguments),
+    };
+    // The ports come before the core: a peer that asks too early waits instead of failing.
+    let peer_listener = listen(peer_listen).await?;
+    let http_listener = listen(arguments.listen).await?;
+    let metrics_listener = match arguments.metrics_listen {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
+    let node = Node::start(volume, report, options).await?;
+    node.run();
+    tracing::info!(
+        node_id = %node.node_id(),
+        cluster_uuid = %node.cluster_uuid(),
+        http = %arguments.listen,
+        peers = %peer_listen,
+        "serving"
+    );
+    start_bootstrap(&arguments, &node, peer_listen);
+    crate::raft::start_comparing(node.clone());
+
+    let metrics = Metrics::default();
+    metrics.register(|registry| gauges::register(registry, node.clone()));
+    let (finish, finished) = watch::channel(false);
+    let peers = tokio::spawn(grpc::serve(node.clone(), peer_listener, until_true(finished.clone())));
+    let http = serve_http(&arguments, &node, metrics, (http_listener, metrics_listener), &finished);
+
+    let ended = tokio::select! {
+        () = until_true(stop) => {
+            tracing::info!("stopping");
+            node.stop(TRANSFER_DEADLINE).await;
+            Ok(())
+        }
+        reason = node.stopped() => Err(match reason {
+            StopReason::DiskFailed(error) => ServeError::DiskFailed(error),
+            StopReason::CoreStopped(error) => ServeError::CoreStopped(error),
+        }),
+    };
+    finish.send_replace(true);
+    if ended.is_ok() {
+        // Answers under way are given; connections that only idle are not waited for.
+        let closing = async {
+            let http = http.await.map_err(|error| ServeError::Task(error.to_string()))?;
+            http.map_err(ServeError::Http)?;
+            let peers = peers.await.map_err(|error| ServeError::Task(error.to_string()))?;
+            peers.map_err(ServeError::Peer)
+        };
+        match tokio::time::timeout(TRANSFER_DEADLINE, closing).await {
+            Ok(closed) => closed?,
+            Err(_) => tracing::info!("open connections are cut"),
+        }
+    }
+    ended
+}
+
+fn evaluation_limits(arguments: &ServeArguments) -> EvaluationLimits {
+    EvaluationLimits {
+        timeout: Duration::from_millis(arguments.write_timeout_ms),
+        ..EvaluationLimits::default()
+    }
+}
+
+fn serve_http(
+    arguments: &ServeArguments,
+    node: &Arc<Node>,
+    metrics: Metrics,
+    (listener, metrics_listener): (TcpListener, Option<TcpListener>),
+    finished: &watch::Receiver<bool>,
+) -> tokio::task::JoinHandle<std::io::Result<()>> {
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    let defaults = HttpOptions::default();
+    let mut options = HttpOptions {
+        maximum_request_bytes: size(arguments.maximum_request_bytes),
+        write_timeout: Duration::from_millis(arguments.write_timeout_ms),
+        ..defaults
+    };
+    options.queries.timeout = Duration::from_millis(arguments.query_timeout_ms);
+    options.queries.maximum_concurrent = size(arguments.maximum_concurrent_queries);
+    if let Some(listener) = metrics_listener {
+        let router = http::metrics_router(metrics.clone());
+        tokio::spawn(http::serve(listener, router, until_true(finished.clone()), TRANSFER_DEADLINE));
+    }
+    let router = http::router(Arc::new(NodeDatabase(node.clone())), options, metrics);
+    tokio::spawn(http::serve(listener, router, until_true(finished.clone()), TRANSFER_DEADLINE))
+}
+
+/// Sees to it that the volume belongs to a cluster. `None`: told to stop before it did.
+async fn claim(
+    arguments: &ServeArguments,
+    mut volume: Volume,
+    peer_listen: SocketAddr,
+    stop: &watch::Receiver<bool>,
+) -> Result<Option<Volume>, ServeError> {
+    if !volume.superblock.current().cluster_uuid.is_nil() {
+        return Ok(Some(volume));
+    }
+    if arguments.members.first().is_none_or(|first| *first == arguments.listen) {
+        claim_for_new_cluster(&mut volume.superblock).map_err(ServeError::Claim)?;
+        return Ok(Some(volume));
+    }
+    tracing::info!(peers = %peer_listen, "waiting for the first member to claim this volume");
+    let Volume { data, superblock, vote, log, state, snapshots, snapshot, lock } = volume;
+    let shared = Arc::new(Mutex::new(superblock));
+    let (service, mut claimed) = UnclaimedService::new(shared.clone());
+    let listener = listen(peer_listen).await?;
+    let (finish, finished) = watch::channel(false);
+    let serving = tokio::spawn(grpc::serve_unclaimed(service, listener, until_true(finished)));
+    let is_claimed = tokio::select! {
+        _ = claimed.wait_for(Option::is_some) => true,
+        () = until_true(stop.clone()) => false,
+    };
+    finish.send_replace(true);
+    drop(claimed);
+    serving
+        .await
+        .map_err(|error| ServeError::Task(error.to_string()))?
+        .map_err(ServeError::Peer)?;
+    if !is_claimed {
+        return Ok(None);
+    }
+    let superblock =
+        unshare(shared).ok_or_else(|| ServeError::Task("the claim is still being served".to_owned()))?;
+    Ok(Some(Volume { data, superblock, vote, log, state, snapshots, snapshot, lock }))
+}
+
+fn start_bootstrap(arguments: &ServeArguments, node: &Arc<Node>, peer_listen: SocketAddr) {
+    if arguments.cluster_uuid.is_some() {
+        return;
+    }
+    if arguments.members.first().is_some_and(|first| *first != arguments.listen) {
+        return;
+    }
+    let host = arguments.advertise.clone().unwrap_or_else(|| host_of(arguments.listen));
+    let own = v1::Member {
+        node_id: node.node_id().0,
+        peer_address: format!("{host}:{}", peer_listen.port()),
+        http_address: format!("{host}:{}", arguments.listen.port()),
+    };
+    let others = arguments
+        .members
+        .iter()
+        .copied()
+        .filter(|member| *member != arguments.listen)
+        .collect();
+    tokio::spawn(initialise(node.clone(), own, others));
+}
+
+/// The host that peers on this machine reach: an unspecified address is served on loopback too.
+fn host_of(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V4(address) if address.ip().is_unspecified() => "127.0.0.1".to_owned(),
+        SocketAddr::V6(address) if address.ip().is_unspecified() => "[::1]".to_owned(),
+        SocketAddr::V4(address) => address.ip().to_string(),
+        SocketAddr::V6(address) => format!("[{}]", address.ip()),
+    }
+}
