@@ -134,8 +134,9 @@ impl Worker {
         }
         // A leader that has not heard from a majority for long proposes nothing: the outcome would
         // be unknown, while now it is known that nothing was changed.
+        let alone = metrics.membership_config.voter_ids().nth(1).is_none();
         match &metrics.last_quorum_acked {
-            Some(acknowledged) if acknowledged.elapsed() > self.quorum_timeout => {
+            Some(acknowledged) if !alone && acknowledged.elapsed() > self.quorum_timeout => {
                 Err(WriterAnswer::Failed(WriteFailure::NoLeader))
             }
             _ => Ok(()),
