@@ -1,0 +1,193 @@
+//! One node process.
+
+use std::io;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use quadraft_protocol::{AdminConnection, v1};
+use serde_json::Value;
+use tokio::process::{Child, Command};
+
+/// Where the programs are: beside the tests, as cargo builds them.
+fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap_or_default();
+    test.parent()
+        .and_then(Path::parent)
+        .map(|folder| folder.join(name))
+        .unwrap_or_else(|| PathBuf::from(name))
+}
+
+/// `count` pairs of neighbouring ports that nobody listens on at the moment, the first of each.
+#[must_use]
+pub fn free_ports(count: usize) -> Vec<u16> {
+    let mut held = Vec::new();
+    let mut ports = Vec::new();
+    while ports.len() < count {
+        let Ok(first) = TcpListener::bind("127.0.0.1:0") else { continue };
+        let Ok(address) = first.local_addr() else { continue };
+        let port = address.port();
+        let Some(next) = port.checked_add(1) else { continue };
+        let Ok(second) = TcpListener::bind(("127.0.0.1", next)) else { continue };
+        held.push((first, second));
+        ports.push(port);
+    }
+    ports
+}
+
+/// What a command of the node program came to.
+#[derive(Debug)]
+pub struct RunResult {
+    pub exit_code: Option<i32>,
+    pub report: Value,
+    pub log: String,
+}
+
+/// Runs a command of the node program to its end.
+///
+/// # Errors
+/// When it cannot be started.
+pub async fn run_node(arguments: &[&str]) -> io::Result<RunResult> {
+    let output = Command::new(program("quadraft-node"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(RunResult {
+        exit_code: output.status.code(),
+        report: serde_json::from_str(text.lines().last().unwrap_or_default()).unwrap_or(Value::Null),
+        log: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+/// A node that can be killed and started again on the same volume.
+#[derive(Debug)]
+pub struct LocalNode {
+    pub data: PathBuf,
+    pub port: u16,
+    arguments: Vec<String>,
+    child: Option<Child>,
+}
+
+impl LocalNode {
+    /// A node on `data` that will listen on `port` and the next one; not started yet.
+    #[must_use]
+    pub fn new(data: PathBuf, port: u16, extra: &[&str]) -> Self {
+        Self {
+            data,
+            port,
+            arguments: extra.iter().map(|&argument| argument.to_owned()).collect(),
+            child: None,
+        }
+    }
+
+    /// Starts the process; its log is appended to `DATA.log`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(&mut self) -> io::Result<()> {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.data.with_extension("log"))?;
+        let child = Command::new(program("quadraft-node"))
+            .arg("serve")
+            .arg("--data")
+            .arg(&self.data)
+            .arg("--listen")
+            .arg(format!("127.0.0.1:{}", self.port))
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// SIGKILL, and waits until the process is gone.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    pub async fn kill(&mut self) -> io::Result<()> {
+        if let Some(mut child) = self.child.take() {
+            child.kill().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the process ends by itself, and gives its exit code.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn ended(&mut self, deadline: Duration) -> io::Result<Option<i32>> {
+        let Some(child) = &mut self.child else {
+            return Ok(None);
+        };
+        let status = tokio::time::timeout(deadline, child.wait())
+            .await
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the node did not end"))??;
+        self.child = None;
+        Ok(status.code())
+    }
+
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    #[must_use]
+    pub fn peer_address(&self) -> String {
+        format!("127.0.0.1:{}", self.port + 1)
+    }
+
+    /// The node's status over the peer port.
+    pub async fn status(&self) -> Option<v1::StatusResponse> {
+        let mut connection = AdminConnection::connect(&self.peer_address(), Duration::from_secs(2))
+            .await
+            .ok()?;
+        connection.status(v1::StatusRequest {}).await.ok()
+    }
+
+    /// Waits until the status meets a condition.
+    ///
+    /// # Errors
+    /// The last status, when it never did.
+    pub async fn wait_for(
+        &self,
+        what: &str,
+        deadline: Duration,
+        condition: impl Fn(&v1::StatusResponse) -> bool,
+    ) -> Result<v1::StatusResponse, String> {
+        let until = Instant::now() + deadline;
+        loop {
+            let status = self.status().await;
+            if let Some(status) = &status
+                && condition(status)
+            {
+                return Ok(status.clone());
+            }
+            if Instant::now() > until {
+                let log = std::fs::read_to_string(self.data.with_extension("log")).unwrap_or_default();
+                let tail: Vec<&str> = log.lines().rev().take(20).collect();
+                return Err(format!(
+                    "port {} was never {what} within {deadline:?}; last status {status:?}; log, newest first: {tail:#?}",
+                    self.port
+                ));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until clients may be sent here.
+    ///
+    /// # Errors
+    /// The last status, when that never came.
+    pub async fn wait_ready(&self) -> Result<v1::StatusResponse, String> {
+        self.wait_for("ready", Duration::from_secs(60), |status| status.ready).await
+    }
+}

@@ -1,0 +1,470 @@
+//! Nodes as real processes on this machine: killed, damaged, backed up and restored.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use quadraft_protocol::{AdminConnection, v1};
+use quadraft_tests::local::{Acknowledged, LocalNode, Writer, free_ports, run_node};
+use serde_json::Value;
+
+/// Short enough that a test sees many elections, long enough for a busy machine.
+const FAST: [&str; 4] = ["--election-timeout-ms", "600", "--heartbeat-interval-ms", "100"];
+
+struct Cluster {
+    nodes: Vec<LocalNode>,
+    _folder: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// Starts three members and waits until all are ready.
+    async fn start(extra: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ports = free_ports(3);
+        let members = ports
+            .iter()
+            .map(|port| format!("127.0.0.1:{port}"))
+            .collect::<Vec<_>>()
+            .join(",");
+        let mut nodes = Vec::new();
+        for port in ports {
+            let mut arguments = vec!["--members", &members];
+            arguments.extend(FAST);
+            arguments.extend(extra);
+            let mut node = LocalNode::new(folder.path().join(format!("node-{port}")), port, &arguments);
+            node.start().unwrap();
+            nodes.push(node);
+        }
+        let cluster = Self { nodes, _folder: folder };
+        cluster.wait_ready().await;
+        cluster
+    }
+
+    async fn wait_ready(&self) {
+        for node in &self.nodes {
+            node.wait_ready().await.unwrap();
+        }
+    }
+
+    fn update_endpoints(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| node.url("/update")).collect()
+    }
+
+    async fn leader(&self) -> usize {
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            for (index, node) in self.nodes.iter().enumerate() {
+                if node
+                    .status()
+                    .await
+                    .is_some_and(|status| status.role() == v1::Role::Leader)
+                {
+                    return index;
+                }
+            }
+            assert!(Instant::now() < until, "no leader");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// All members have applied the same, and their digests are equal.
+    async fn agree(&self) {
+        let leader = self.leader().await;
+        let target = self.nodes[leader]
+            .wait_for("applied", Duration::from_secs(30), |status| {
+                status.applied.map(|id| id.index) == status.last_log_id.map(|id| id.index)
+            })
+            .await
+            .unwrap();
+        for node in &self.nodes {
+            let index = target.applied.unwrap().index;
+            let status = node
+                .wait_for("caught up", Duration::from_secs(30), |status| {
+                    status.applied.is_some_and(|id| id.index >= index)
+                })
+                .await
+                .unwrap();
+            assert_eq!(status.digest, target.digest, "digests at index {index}");
+            assert_eq!(status.quads, target.quads);
+        }
+    }
+}
+
+async fn select_numbers(node: &LocalNode, subject: &str) -> BTreeSet<u64> {
+    let query = format!("SELECT ?n {{ <urn:test:{subject}> <urn:test:wrote> ?n }}");
+    let answer: Value = query_json(node, &query).await;
+    answer["results"]["bindings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["n"]["value"].as_str().unwrap().parse().unwrap())
+        .collect()
+}
+
+async fn query_json(node: &LocalNode, query: &str) -> Value {
+    let response = reqwest::Client::new()
+        .post(node.url("/query"))
+        .header("content-type", "application/sparql-query")
+        .header("accept", "application/sparql-results+json")
+        .body(query.to_owned())
+        .send()
+        .await
+        .unwrap();
+    assert!(response.status().is_success(), "{}", response.text().await.unwrap());
+    serde_json::from_str(&response.text().await.unwrap()).unwrap()
+}
+
+async fn update(node: &LocalNode, text: &str, key: Option<&str>) -> reqwest::Response {
+    let mut request = reqwest::Client::new()
+        .post(node.url("/update"))
+        .header("content-type", "application/sparql-update")
+        .body(text.to_owned());
+    if let Some(key) = key {
+        request = request.header("idempotency-key", key);
+    }
+    request.send().await.unwrap()
+}
+
+/// Nothing acknowledged is missing, nothing that was never sent appears.
+fn assert_kept(written: &Acknowledged, found: &BTreeSet<u64>) {
+    let missing: Vec<_> = written.acknowledged.difference(found).collect();
+    assert!(missing.is_empty(), "acknowledged but missing: {missing:?}");
+    let sent: BTreeSet<u64> = written.acknowledged.union(&written.uncertain).copied().collect();
+    let strange: Vec<_> = found.difference(&sent).collect();
+    assert!(strange.is_empty(), "never sent but there: {strange:?}");
+}
+
+fn flip_a_byte(path: &Path, offset: usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[offset] ^= 0x20;
+    std::fs::write(path, bytes).unwrap();
+}
+
+fn only_segment(data: &Path) -> std::path::PathBuf {
+    std::fs::read_dir(data.join("log"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_node_keeps_what_it_acknowledged_through_kill_9() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_ports(1)[0];
+    let mut node = LocalNode::new(folder.path().join("node"), port, &FAST);
+    node.start().unwrap();
+    node.wait_ready().await.unwrap();
+    let writer = Writer::start(vec![node.url("/update")], "single", Duration::from_secs(30));
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        node.kill().await.unwrap();
+        node.start().unwrap();
+        node.wait_ready().await.unwrap();
+    }
+    let written = writer.finish().await.unwrap();
+    assert!(written.acknowledged.len() > 10, "{written:?}");
+    assert_kept(&written, &select_numbers(&node, "single").await);
+    let status = node.status().await.unwrap();
+    assert_eq!(status.boot_count, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledged_writes_survive_kill_9_of_each_member_and_of_all_at_once() {
+    let mut cluster = Cluster::start(&["--snapshot-after-entries", "200"]).await;
+    let writer = Writer::start(cluster.update_endpoints(), "crash", Duration::from_secs(60));
+    for victim in 0..3 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        cluster.nodes[victim].kill().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        cluster.nodes[victim].start().unwrap();
+        cluster.wait_ready().await;
+    }
+    let leader = cluster.leader().await;
+    cluster.nodes[leader].kill().await.unwrap();
+    cluster.nodes[leader].start().unwrap();
+    for node in &mut cluster.nodes {
+        node.kill().await.unwrap();
+    }
+    for node in &mut cluster.nodes {
+        node.start().unwrap();
+    }
+    cluster.wait_ready().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let written = writer.finish().await.unwrap();
+    assert!(written.acknowledged.len() > 20, "{written:?}");
+    for node in &cluster.nodes {
+        assert_kept(&written, &select_numbers(node, "crash").await);
+    }
+    cluster.agree().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_member_takes_writes_and_serves_reads_that_see_them() {
+    let cluster = Cluster::start(&[]).await;
+    for (number, node) in cluster.nodes.iter().enumerate() {
+        let response = update(
+            node,
+            &format!("INSERT DATA {{ <urn:test:any> <urn:test:wrote> {number} }}"),
+            None,
+        )
+        .await;
+        assert_eq!(response.status(), 204);
+        for reader in &cluster.nodes {
+            assert_eq!(select_numbers(reader, "any").await.len(), number + 1);
+        }
+    }
+    // Blank nodes and functions are decided once, by the leader.
+    let text = "INSERT { <urn:test:any> <urn:test:made> _:b . _:b <urn:test:at> ?now ; <urn:test:id> ?id } \
+                WHERE { BIND(NOW() AS ?now) BIND(STRUUID() AS ?id) }";
+    assert_eq!(update(&cluster.nodes[2], text, None).await.status(), 204);
+    cluster.agree().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_key_is_applied_once_whoever_is_asked() {
+    let cluster = Cluster::start(&[]).await;
+    let text = "DELETE { <urn:test:counter> <urn:test:is> ?old } INSERT { <urn:test:counter> <urn:test:is> ?new } \
+                WHERE { OPTIONAL { <urn:test:counter> <urn:test:is> ?old } BIND(COALESCE(?old, 0) + 1 AS ?new) }";
+    let mut indices = BTreeSet::new();
+    for node in &cluster.nodes {
+        let response = update(node, text, Some("count me once")).await;
+        assert_eq!(response.status(), 204);
+        indices.insert(response.headers()["quadraft-log-index"].to_str().unwrap().to_owned());
+    }
+    assert_eq!(indices.len(), 1);
+    let answer = query_json(&cluster.nodes[0], "SELECT ?n { <urn:test:counter> <urn:test:is> ?n }").await;
+    assert_eq!(answer["results"]["bindings"][0]["n"]["value"], "1");
+    assert_eq!(update(&cluster.nodes[1], text, Some("another")).await.status(), 204);
+    let answer = query_json(&cluster.nodes[0], "SELECT ?n { <urn:test:counter> <urn:test:is> ?n }").await;
+    assert_eq!(answer["results"]["bindings"][0]["n"]["value"], "2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_majority_writes_are_refused_with_retry_after_and_stale_reads_go_on() {
+    let mut cluster = Cluster::start(&["--write-timeout-ms", "3000"]).await;
+    assert_eq!(
+        update(&cluster.nodes[0], "INSERT DATA { <urn:test:q> <urn:test:wrote> 1 }", None)
+            .await
+            .status(),
+        204
+    );
+    cluster.agree().await;
+    cluster.nodes[1].kill().await.unwrap();
+    cluster.nodes[2].kill().await.unwrap();
+    cluster.nodes[0]
+        .wait_for("without a leader or leading alone", Duration::from_secs(20), |status| {
+            status.role() != v1::Role::Leader
+                || status.progress.iter().all(|progress| progress.last_acknowledged_ms > Some(2000))
+        })
+        .await
+        .unwrap();
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        let response = update(&cluster.nodes[0], "INSERT DATA { <urn:test:q> <urn:test:wrote> 2 }", None).await;
+        if response.status() == 503 {
+            assert!(response.headers().contains_key("retry-after"));
+            break;
+        }
+        // While the loss is not noticed yet, the outcome is unknown: never acknowledged.
+        assert_eq!(response.status(), 504);
+        assert!(Instant::now() < until, "the loss of the majority was never noticed");
+    }
+    let response = reqwest::Client::new()
+        .get(cluster.nodes[0].url("/query?query=ASK%20%7B%3Curn:test:q%3E%20?p%201%7D"))
+        .header("quadraft-consistency", "stale")
+        .header("accept", "application/sparql-results+json")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(response.headers().contains_key("quadraft-age-milliseconds"));
+    assert!(response.text().await.unwrap().contains("true"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_log_is_refused_and_the_volume_returns_as_a_new_node() {
+    let mut cluster = Cluster::start(&[]).await;
+    let writer = Writer::start(cluster.update_endpoints(), "damage", Duration::from_secs(60));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let leader = cluster.leader().await;
+    let victim = (leader + 1) % 3;
+    cluster.nodes[victim].kill().await.unwrap();
+    let data = cluster.nodes[victim].data.clone();
+    let old = cluster.nodes[leader].status().await.unwrap();
+    // The first record behind the header: entries follow it, so it was acknowledged long ago.
+    flip_a_byte(&only_segment(&data), 4096 + 60);
+
+    let data_text = data.to_str().unwrap();
+    let verified = run_node(&["verify", "--data", data_text]).await.unwrap();
+    assert_eq!(verified.exit_code, Some(10), "{}", verified.log);
+    let before = std::fs::read(only_segment(&data)).unwrap();
+    cluster.nodes[victim].start().unwrap();
+    assert_eq!(
+        cluster.nodes[victim].ended(Duration::from_secs(30)).await.unwrap(),
+        Some(20)
+    );
+    let refused = run_node(&["recover", "--data", data_text]).await.unwrap();
+    assert_eq!(refused.exit_code, Some(20));
+    assert_eq!(refused.report["reason"], "log_damaged");
+    assert_eq!(std::fs::read(only_segment(&data)).unwrap(), before, "refusing changes nothing");
+
+    let recovered = run_node(&["recover", "--data", data_text, "--allow-new-identity"])
+        .await
+        .unwrap();
+    assert_eq!(recovered.exit_code, Some(0), "{}", recovered.log);
+    assert_eq!(recovered.report["outcome"], "new_identity");
+    assert!(data.join("quarantine").join("log.1").exists(), "every byte is kept");
+    let again = run_node(&["recover", "--data", data_text, "--allow-new-identity"])
+        .await
+        .unwrap();
+    assert_eq!(again.exit_code, Some(0));
+    assert_eq!(again.report["node_id"], recovered.report["node_id"]);
+
+    // The member returns: old identity out, new one learner, then voter.
+    cluster.nodes[victim].start().unwrap();
+    let returned = cluster.nodes[victim]
+        .wait_for("answering", Duration::from_secs(30), |_| true)
+        .await
+        .unwrap();
+    assert_eq!(returned.role(), v1::Role::Waiting);
+    let address = cluster.nodes[victim].peer_address();
+    let old_member = old
+        .membership
+        .unwrap()
+        .members
+        .into_iter()
+        .find(|member| member.peer_address == address)
+        .unwrap();
+    assert_ne!(old_member.node_id, returned.node_id);
+    let leader = cluster.leader().await;
+    let mut admin = AdminConnection::connect(&cluster.nodes[leader].peer_address(), Duration::from_secs(10))
+        .await
+        .unwrap();
+    let index = membership_index(&mut admin).await;
+    admin
+        .remove(v1::RemoveRequest { node_id: old_member.node_id, expected_membership_index: index })
+        .await
+        .unwrap();
+    let index = membership_index(&mut admin).await;
+    admin
+        .add_learner(v1::AddLearnerRequest {
+            member: Some(v1::Member { node_id: returned.node_id, ..old_member }),
+            expected_membership_index: index,
+        })
+        .await
+        .unwrap();
+    assert!(
+        admin
+            .promote(v1::PromoteRequest { node_id: returned.node_id, expected_membership_index: index })
+            .await
+            .is_err(),
+        "a step on a membership that is no longer the current one is refused"
+    );
+    cluster.nodes[victim].wait_ready().await.unwrap();
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        let index = membership_index(&mut admin).await;
+        match admin
+            .promote(v1::PromoteRequest { node_id: returned.node_id, expected_membership_index: index })
+            .await
+        {
+            Ok(_) => break,
+            // Refused while it is still catching up.
+            Err(error) => assert!(Instant::now() < until, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let written = writer.finish().await.unwrap();
+    for node in &cluster.nodes {
+        assert_kept(&written, &select_numbers(node, "damage").await);
+    }
+    cluster.agree().await;
+}
+
+async fn membership_index(admin: &mut AdminConnection) -> u64 {
+    let status = admin.status(v1::StatusRequest {}).await.unwrap();
+    status.membership.unwrap().log_id.unwrap().index
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_restored_under_a_new_cluster_with_the_equal_digest() {
+    let folder = tempfile::tempdir().unwrap();
+    let ports = free_ports(2);
+    let mut source = LocalNode::new(folder.path().join("source"), ports[0], &FAST);
+    source.start().unwrap();
+    source.wait_ready().await.unwrap();
+    for number in 0..50 {
+        let text = format!(
+            "INSERT DATA {{ <urn:test:backup> <urn:test:wrote> {number} . \
+             GRAPH <urn:test:graph{number}> {{ _:b <urn:test:wrote> \"text {number}\"@en }} }}"
+        );
+        assert_eq!(update(&source, &text, None).await.status(), 204);
+    }
+    let url = format!("file://{}/backups/first", folder.path().display());
+    let peer = source.peer_address();
+    let arguments = ["backup", "--from", &peer, "--to", &url];
+    let backup = run_node(&arguments).await.unwrap();
+    assert_eq!(backup.exit_code, Some(0), "{}", backup.log);
+    assert_eq!(backup.report["already_complete"], false);
+    let again = run_node(&arguments).await.unwrap();
+    assert_eq!(again.report["already_complete"], true);
+    assert_eq!(again.report["digest"], backup.report["digest"]);
+    let digest = source.status().await.unwrap().digest;
+    assert_eq!(backup.report["digest"], digest);
+
+    let data = folder.path().join("restored");
+    let cluster_uuid = "0d9f7a4e-7a0a-4c5e-9d4f-0d2f5f0e6a11";
+    let http_port = ports[1].to_string();
+    let arguments = [
+        "restore", "--data", data.to_str().unwrap(), "--from", &url, "--cluster-uuid", cluster_uuid,
+        "--advertise", "127.0.0.1", "--http-port", &http_port, "--expected-digest", &digest,
+    ];
+    let restored = run_node(&arguments).await.unwrap();
+    assert_eq!(restored.exit_code, Some(0), "{}", restored.log);
+    let mut target = LocalNode::new(data, ports[1], &["--cluster-uuid", cluster_uuid]);
+    target.start().unwrap();
+    let status = target.wait_ready().await.unwrap();
+    assert_eq!(status.digest, digest);
+    assert_eq!(status.cluster_uuid, cluster_uuid);
+    assert_ne!(status.node_id, source.status().await.unwrap().node_id);
+    assert_eq!(
+        update(&target, "INSERT DATA { <urn:test:backup> <urn:test:wrote> 50 }", None).await.status(),
+        204
+    );
+    assert_eq!(select_numbers(&target, "backup").await.len(), 51);
+
+    // A damaged backup is never served: refused with its reason, and the volume stays unusable.
+    let snapshot = folder.path().join("backups/first/snapshot");
+    let length = std::fs::metadata(&snapshot).unwrap().len();
+    flip_a_byte(&snapshot, usize::try_from(length / 2).unwrap());
+    let broken = folder.path().join("broken");
+    let arguments = [
+        "restore", "--data", broken.to_str().unwrap(), "--from", &url, "--cluster-uuid", cluster_uuid,
+    ];
+    let refused = run_node(&arguments).await.unwrap();
+    assert_eq!(refused.exit_code, Some(24), "{}", refused.log);
+    let mut half = LocalNode::new(broken, free_ports(1)[0], &["--cluster-uuid", cluster_uuid]);
+    half.start().unwrap();
+    assert_eq!(half.ended(Duration::from_secs(30)).await.unwrap(), Some(20));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_is_refused_to_a_second_process_and_to_another_cluster() {
+    let folder = tempfile::tempdir().unwrap();
+    let ports = free_ports(2);
+    let data = folder.path().join("node");
+    let mut node = LocalNode::new(data.clone(), ports[0], &FAST);
+    node.start().unwrap();
+    node.wait_ready().await.unwrap();
+    let mut second = LocalNode::new(data.clone(), ports[1], &FAST);
+    second.start().unwrap();
+    assert_eq!(second.ended(Duration::from_secs(30)).await.unwrap(), Some(22));
+    node.kill().await.unwrap();
+    let other = "7b1f3a52-41d5-4f0e-9f8f-7d6f0d2f5f0e";
+    let mut stranger = LocalNode::new(data, ports[1], &["--cluster-uuid", other]);
+    stranger.start().unwrap();
+    assert_eq!(stranger.ended(Duration::from_secs(30)).await.unwrap(), Some(21));
+}
