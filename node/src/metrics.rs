@@ -233,9 +233,7 @@ impl QueryMetrics {
             QueryError::Disconnected => "disconnect",
             _ => return,
         };
-        self.cancelled
-            .get_or_create(&ReasonLabels { reason })
-            .inc();
+        self.cancelled.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     /// How many have a thread now.

@@ -11,7 +11,12 @@ use quadraft_tests::local::{Acknowledged, LocalNode, Writer, free_ports, run_nod
 use serde_json::Value;
 
 /// Short enough that a test sees many elections, long enough for a busy machine.
-const FAST: [&str; 4] = ["--election-timeout-ms", "600", "--heartbeat-interval-ms", "100"];
+const FAST: [&str; 4] = [
+    "--election-timeout-ms",
+    "600",
+    "--heartbeat-interval-ms",
+    "100",
+];
 
 struct Cluster {
     nodes: Vec<LocalNode>,
@@ -33,11 +38,15 @@ impl Cluster {
             let mut arguments = vec!["--members", &members];
             arguments.extend(FAST);
             arguments.extend(extra);
-            let mut node = LocalNode::new(folder.path().join(format!("node-{port}")), port, &arguments);
+            let mut node =
+                LocalNode::new(folder.path().join(format!("node-{port}")), port, &arguments);
             node.start().unwrap();
             nodes.push(node);
         }
-        let cluster = Self { nodes, _folder: folder };
+        let cluster = Self {
+            nodes,
+            _folder: folder,
+        };
         cluster.wait_ready().await;
         cluster
     }
@@ -112,7 +121,11 @@ async fn query_json(node: &LocalNode, query: &str) -> Value {
         .send()
         .await
         .unwrap();
-    assert!(response.status().is_success(), "{}", response.text().await.unwrap());
+    assert!(
+        response.status().is_success(),
+        "{}",
+        response.text().await.unwrap()
+    );
     serde_json::from_str(&response.text().await.unwrap()).unwrap()
 }
 
@@ -131,7 +144,11 @@ async fn update(node: &LocalNode, text: &str, key: Option<&str>) -> reqwest::Res
 fn assert_kept(written: &Acknowledged, found: &BTreeSet<u64>) {
     let missing: Vec<_> = written.acknowledged.difference(found).collect();
     assert!(missing.is_empty(), "acknowledged but missing: {missing:?}");
-    let sent: BTreeSet<u64> = written.acknowledged.union(&written.uncertain).copied().collect();
+    let sent: BTreeSet<u64> = written
+        .acknowledged
+        .union(&written.uncertain)
+        .copied()
+        .collect();
     let strange: Vec<_> = found.difference(&sent).collect();
     assert!(strange.is_empty(), "never sent but there: {strange:?}");
 }
@@ -232,13 +249,31 @@ async fn the_same_key_is_applied_once_whoever_is_asked() {
     for node in &cluster.nodes {
         let response = update(node, text, Some("count me once")).await;
         assert_eq!(response.status(), 204);
-        indices.insert(response.headers()["quadraft-log-index"].to_str().unwrap().to_owned());
+        indices.insert(
+            response.headers()["quadraft-log-index"]
+                .to_str()
+                .unwrap()
+                .to_owned(),
+        );
     }
     assert_eq!(indices.len(), 1);
-    let answer = query_json(&cluster.nodes[0], "SELECT ?n { <urn:test:counter> <urn:test:is> ?n }").await;
+    let answer = query_json(
+        &cluster.nodes[0],
+        "SELECT ?n { <urn:test:counter> <urn:test:is> ?n }",
+    )
+    .await;
     assert_eq!(answer["results"]["bindings"][0]["n"]["value"], "1");
-    assert_eq!(update(&cluster.nodes[1], text, Some("another")).await.status(), 204);
-    let answer = query_json(&cluster.nodes[0], "SELECT ?n { <urn:test:counter> <urn:test:is> ?n }").await;
+    assert_eq!(
+        update(&cluster.nodes[1], text, Some("another"))
+            .await
+            .status(),
+        204
+    );
+    let answer = query_json(
+        &cluster.nodes[0],
+        "SELECT ?n { <urn:test:counter> <urn:test:is> ?n }",
+    )
+    .await;
     assert_eq!(answer["results"]["bindings"][0]["n"]["value"], "2");
 }
 
@@ -246,31 +281,50 @@ async fn the_same_key_is_applied_once_whoever_is_asked() {
 async fn without_a_majority_writes_are_refused_with_retry_after_and_stale_reads_go_on() {
     let mut cluster = Cluster::start(&["--write-timeout-ms", "3000"]).await;
     assert_eq!(
-        update(&cluster.nodes[0], "INSERT DATA { <urn:test:q> <urn:test:wrote> 1 }", None)
-            .await
-            .status(),
+        update(
+            &cluster.nodes[0],
+            "INSERT DATA { <urn:test:q> <urn:test:wrote> 1 }",
+            None
+        )
+        .await
+        .status(),
         204
     );
     cluster.agree().await;
     cluster.nodes[1].kill().await.unwrap();
     cluster.nodes[2].kill().await.unwrap();
     cluster.nodes[0]
-        .wait_for("without a leader or leading alone", Duration::from_secs(20), |status| {
-            status.role() != v1::Role::Leader
-                || status.progress.iter().all(|progress| progress.last_acknowledged_ms > Some(2000))
-        })
+        .wait_for(
+            "without a leader or leading alone",
+            Duration::from_secs(20),
+            |status| {
+                status.role() != v1::Role::Leader
+                    || status
+                        .progress
+                        .iter()
+                        .all(|progress| progress.last_acknowledged_ms > Some(2000))
+            },
+        )
         .await
         .unwrap();
     let until = Instant::now() + Duration::from_secs(30);
     loop {
-        let response = update(&cluster.nodes[0], "INSERT DATA { <urn:test:q> <urn:test:wrote> 2 }", None).await;
+        let response = update(
+            &cluster.nodes[0],
+            "INSERT DATA { <urn:test:q> <urn:test:wrote> 2 }",
+            None,
+        )
+        .await;
         if response.status() == 503 {
             assert!(response.headers().contains_key("retry-after"));
             break;
         }
         // While the loss is not noticed yet, the outcome is unknown: never acknowledged.
         assert_eq!(response.status(), 504);
-        assert!(Instant::now() < until, "the loss of the majority was never noticed");
+        assert!(
+            Instant::now() < until,
+            "the loss of the majority was never noticed"
+        );
     }
     let response = reqwest::Client::new()
         .get(cluster.nodes[0].url("/query?query=ASK%20%7B%3Curn:test:q%3E%20?p%201%7D"))
@@ -287,7 +341,11 @@ async fn without_a_majority_writes_are_refused_with_retry_after_and_stale_reads_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_log_is_refused_and_the_volume_returns_as_a_new_node() {
     let mut cluster = Cluster::start(&[]).await;
-    let writer = Writer::start(cluster.update_endpoints(), "damage", Duration::from_secs(60));
+    let writer = Writer::start(
+        cluster.update_endpoints(),
+        "damage",
+        Duration::from_secs(60),
+    );
     tokio::time::sleep(Duration::from_secs(1)).await;
     let leader = cluster.leader().await;
     let victim = (leader + 1) % 3;
@@ -303,20 +361,30 @@ async fn a_damaged_log_is_refused_and_the_volume_returns_as_a_new_node() {
     let before = std::fs::read(only_segment(&data)).unwrap();
     cluster.nodes[victim].start().unwrap();
     assert_eq!(
-        cluster.nodes[victim].ended(Duration::from_secs(30)).await.unwrap(),
+        cluster.nodes[victim]
+            .ended(Duration::from_secs(30))
+            .await
+            .unwrap(),
         Some(20)
     );
     let refused = run_node(&["recover", "--data", data_text]).await.unwrap();
     assert_eq!(refused.exit_code, Some(20));
     assert_eq!(refused.report["reason"], "log_damaged");
-    assert_eq!(std::fs::read(only_segment(&data)).unwrap(), before, "refusing changes nothing");
+    assert_eq!(
+        std::fs::read(only_segment(&data)).unwrap(),
+        before,
+        "refusing changes nothing"
+    );
 
     let recovered = run_node(&["recover", "--data", data_text, "--allow-new-identity"])
         .await
         .unwrap();
     assert_eq!(recovered.exit_code, Some(0), "{}", recovered.log);
     assert_eq!(recovered.report["outcome"], "new_identity");
-    assert!(data.join("quarantine").join("log.1").exists(), "every byte is kept");
+    assert!(
+        data.join("quarantine").join("log.1").exists(),
+        "every byte is kept"
+    );
     let again = run_node(&["recover", "--data", data_text, "--allow-new-identity"])
         .await
         .unwrap();
@@ -340,25 +408,37 @@ async fn a_damaged_log_is_refused_and_the_volume_returns_as_a_new_node() {
         .unwrap();
     assert_ne!(old_member.node_id, returned.node_id);
     let leader = cluster.leader().await;
-    let mut admin = AdminConnection::connect(&cluster.nodes[leader].peer_address(), Duration::from_secs(10))
-        .await
-        .unwrap();
+    let mut admin = AdminConnection::connect(
+        &cluster.nodes[leader].peer_address(),
+        Duration::from_secs(10),
+    )
+    .await
+    .unwrap();
     let index = membership_index(&mut admin).await;
     admin
-        .remove(v1::RemoveRequest { node_id: old_member.node_id, expected_membership_index: index })
+        .remove(v1::RemoveRequest {
+            node_id: old_member.node_id,
+            expected_membership_index: index,
+        })
         .await
         .unwrap();
     let index = membership_index(&mut admin).await;
     admin
         .add_learner(v1::AddLearnerRequest {
-            member: Some(v1::Member { node_id: returned.node_id, ..old_member }),
+            member: Some(v1::Member {
+                node_id: returned.node_id,
+                ..old_member
+            }),
             expected_membership_index: index,
         })
         .await
         .unwrap();
     assert!(
         admin
-            .promote(v1::PromoteRequest { node_id: returned.node_id, expected_membership_index: index })
+            .promote(v1::PromoteRequest {
+                node_id: returned.node_id,
+                expected_membership_index: index
+            })
             .await
             .is_err(),
         "a step on a membership that is no longer the current one is refused"
@@ -368,7 +448,10 @@ async fn a_damaged_log_is_refused_and_the_volume_returns_as_a_new_node() {
     loop {
         let index = membership_index(&mut admin).await;
         match admin
-            .promote(v1::PromoteRequest { node_id: returned.node_id, expected_membership_index: index })
+            .promote(v1::PromoteRequest {
+                node_id: returned.node_id,
+                expected_membership_index: index,
+            })
             .await
         {
             Ok(_) => break,
@@ -419,8 +502,19 @@ async fn a_backup_is_restored_under_a_new_cluster_with_the_equal_digest() {
     let cluster_uuid = "0d9f7a4e-7a0a-4c5e-9d4f-0d2f5f0e6a11";
     let http_port = ports[1].to_string();
     let arguments = [
-        "restore", "--data", data.to_str().unwrap(), "--from", &url, "--cluster-uuid", cluster_uuid,
-        "--advertise", "127.0.0.1", "--http-port", &http_port, "--expected-digest", &digest,
+        "restore",
+        "--data",
+        data.to_str().unwrap(),
+        "--from",
+        &url,
+        "--cluster-uuid",
+        cluster_uuid,
+        "--advertise",
+        "127.0.0.1",
+        "--http-port",
+        &http_port,
+        "--expected-digest",
+        &digest,
     ];
     let restored = run_node(&arguments).await.unwrap();
     assert_eq!(restored.exit_code, Some(0), "{}", restored.log);
@@ -431,7 +525,13 @@ async fn a_backup_is_restored_under_a_new_cluster_with_the_equal_digest() {
     assert_eq!(status.cluster_uuid, cluster_uuid);
     assert_ne!(status.node_id, source.status().await.unwrap().node_id);
     assert_eq!(
-        update(&target, "INSERT DATA { <urn:test:backup> <urn:test:wrote> 50 }", None).await.status(),
+        update(
+            &target,
+            "INSERT DATA { <urn:test:backup> <urn:test:wrote> 50 }",
+            None
+        )
+        .await
+        .status(),
         204
     );
     assert_eq!(select_numbers(&target, "backup").await.len(), 51);
@@ -442,7 +542,13 @@ async fn a_backup_is_restored_under_a_new_cluster_with_the_equal_digest() {
     flip_a_byte(&snapshot, usize::try_from(length / 2).unwrap());
     let broken = folder.path().join("broken");
     let arguments = [
-        "restore", "--data", broken.to_str().unwrap(), "--from", &url, "--cluster-uuid", cluster_uuid,
+        "restore",
+        "--data",
+        broken.to_str().unwrap(),
+        "--from",
+        &url,
+        "--cluster-uuid",
+        cluster_uuid,
     ];
     let refused = run_node(&arguments).await.unwrap();
     assert_eq!(refused.exit_code, Some(24), "{}", refused.log);
@@ -461,10 +567,16 @@ async fn a_volume_is_refused_to_a_second_process_and_to_another_cluster() {
     node.wait_ready().await.unwrap();
     let mut second = LocalNode::new(data.clone(), ports[1], &FAST);
     second.start().unwrap();
-    assert_eq!(second.ended(Duration::from_secs(30)).await.unwrap(), Some(22));
+    assert_eq!(
+        second.ended(Duration::from_secs(30)).await.unwrap(),
+        Some(22)
+    );
     node.kill().await.unwrap();
     let other = "7b1f3a52-41d5-4f0e-9f8f-7d6f0d2f5f0e";
     let mut stranger = LocalNode::new(data, ports[1], &["--cluster-uuid", other]);
     stranger.start().unwrap();
-    assert_eq!(stranger.ended(Duration::from_secs(30)).await.unwrap(), Some(21));
+    assert_eq!(
+        stranger.ended(Duration::from_secs(30)).await.unwrap(),
+        Some(21)
+    );
 }

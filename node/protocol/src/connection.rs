@@ -169,6 +169,7 @@ impl AdminConnection {
         message: v1::BackupRequest,
     ) -> Result<tonic::Streaming<v1::BackupResponse>, ConnectionError> {
         let mut client = self.client.clone();
-        self.finish(client.backup(tonic::Request::new(message))).await
+        self.finish(client.backup(tonic::Request::new(message)))
+            .await
     }
 }

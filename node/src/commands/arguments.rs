@@ -13,7 +13,12 @@ pub struct Arguments {
     #[command(subcommand)]
     pub(super) command: Command,
     /// How logs are written on stderr.
-    #[arg(long, global = true, env = "QUADRAFT_LOG_FORMAT", default_value = "text")]
+    #[arg(
+        long,
+        global = true,
+        env = "QUADRAFT_LOG_FORMAT",
+        default_value = "text"
+    )]
     pub(super) log_format: LogFormat,
 }
 

@@ -32,10 +32,12 @@ impl BackupError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Store(BackupStoreError::Url { .. }) => ExitCode::Usage,
-            Self::Store(BackupStoreError::Manifest { .. } | BackupStoreError::UnknownFormat { .. }) => {
-                ExitCode::BackupInvalid
+            Self::Store(
+                BackupStoreError::Manifest { .. } | BackupStoreError::UnknownFormat { .. },
+            ) => ExitCode::BackupInvalid,
+            Self::NoNode(_) | Self::Stream(_) | Self::Store(_) | Self::Write { .. } => {
+                ExitCode::Unreachable
             }
-            Self::NoNode(_) | Self::Stream(_) | Self::Store(_) | Self::Write { .. } => ExitCode::Unreachable,
             Self::Malformed(_) => ExitCode::Failure,
         }
     }
@@ -78,19 +80,36 @@ async fn try_backup(arguments: &BackupArguments) -> Result<BackupReport, BackupE
 
 async fn write_backup(folder: &BackupFolder, from: &[String]) -> Result<Manifest, BackupError> {
     let mut stream = first_stream(from).await?;
-    let next = stream.message().await.map_err(|status| BackupError::Stream(Box::new(status)))?;
+    let next = stream
+        .message()
+        .await
+        .map_err(|status| BackupError::Stream(Box::new(status)))?;
     let Some(Part::Header(header)) = next.and_then(|message| message.part) else {
         return Err(BackupError::Malformed("it does not begin with a header"));
     };
-    let Header { cluster_uuid, node_id, log_id, digest, quads, total_bytes } = header;
+    let Header {
+        cluster_uuid,
+        node_id,
+        log_id,
+        digest,
+        quads,
+        total_bytes,
+    } = header;
     let log_id = log_id.ok_or(BackupError::Malformed("nothing has been applied yet"))?;
     let progress = super::output_progress(total_bytes);
 
     let mut writer = BufWriter::new(folder.store.clone(), folder.snapshot_path());
-    let write_error = |source| BackupError::Write { url: folder.url.clone(), source };
+    let write_error = |source| BackupError::Write {
+        url: folder.url.clone(),
+        source,
+    };
     let mut hasher = Sha256::new();
     let mut bytes = 0_u64;
-    while let Some(message) = stream.message().await.map_err(|status| BackupError::Stream(Box::new(status)))? {
+    while let Some(message) = stream
+        .message()
+        .await
+        .map_err(|status| BackupError::Stream(Box::new(status)))?
+    {
         let Some(Part::Data(data)) = message.part else {
             return Err(BackupError::Malformed("it has a second header"));
         };
@@ -119,7 +138,9 @@ async fn write_backup(folder: &BackupFolder, from: &[String]) -> Result<Manifest
     Ok(manifest)
 }
 
-async fn first_stream(from: &[String]) -> Result<tonic::Streaming<v1::BackupResponse>, BackupError> {
+async fn first_stream(
+    from: &[String],
+) -> Result<tonic::Streaming<v1::BackupResponse>, BackupError> {
     let mut reasons = Vec::new();
     for address in from {
         let attempt: Result<_, ConnectionError> = async {

@@ -30,17 +30,30 @@ pub(super) const FORMAT_VERSION: u32 = 1;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BackupStoreError {
     #[error("{url:?} is not the URL of a backup")]
-    Url { url: String, source: Box<dyn std::error::Error + Send + Sync> },
+    Url {
+        url: String,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error("failed to {action} {what}")]
-    Store { action: &'static str, what: String, source: object_store::Error },
+    Store {
+        action: &'static str,
+        what: String,
+        source: object_store::Error,
+    },
     #[error("{what} is not a manifest of a backup")]
-    Manifest { what: String, source: serde_json::Error },
+    Manifest {
+        what: String,
+        source: serde_json::Error,
+    },
     #[error("{what} has format version {found}; this version knows {FORMAT_VERSION}")]
     UnknownFormat { what: String, found: u32 },
     #[error("there is no complete backup at {url}")]
     Missing { url: String },
     #[error("failed to make {path} durable")]
-    Sync { path: String, source: std::io::Error },
+    Sync {
+        path: String,
+        source: std::io::Error,
+    },
 }
 
 /// The folder of one backup.
@@ -62,8 +75,8 @@ impl BackupFolder {
         };
         let parsed = url::Url::parse(url).map_err(|error| malformed(Box::new(error)))?;
         let options = std::env::vars().map(|(name, value)| (name.to_ascii_lowercase(), value));
-        let (store, folder) =
-            object_store::parse_url_opts(&parsed, options).map_err(|error| malformed(Box::new(error)))?;
+        let (store, folder) = object_store::parse_url_opts(&parsed, options)
+            .map_err(|error| malformed(Box::new(error)))?;
         Ok(Self {
             url: url.trim_end_matches('/').to_owned(),
             store: Arc::from(store),
@@ -93,10 +106,11 @@ impl BackupFolder {
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(store_error(error)),
         };
-        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|source| BackupStoreError::Manifest {
-            what: format!("{}/manifest.json", self.url),
-            source,
-        })?;
+        let manifest: Manifest =
+            serde_json::from_slice(&bytes).map_err(|source| BackupStoreError::Manifest {
+                what: format!("{}/manifest.json", self.url),
+                source,
+            })?;
         if manifest.format_version != FORMAT_VERSION {
             return Err(BackupStoreError::UnknownFormat {
                 what: format!("{}/manifest.json", self.url),
@@ -110,14 +124,19 @@ impl BackupFolder {
     pub(super) async fn complete(&self, manifest: &Manifest) -> Result<(), BackupStoreError> {
         let what = format!("{}/manifest.json", self.url);
         self.sync(&self.snapshot_path())?;
-        let bytes = serde_json::to_vec_pretty(manifest).map_err(|source| BackupStoreError::Manifest {
-            what: what.clone(),
-            source,
-        })?;
+        let bytes =
+            serde_json::to_vec_pretty(manifest).map_err(|source| BackupStoreError::Manifest {
+                what: what.clone(),
+                source,
+            })?;
         self.store
             .put(&self.manifest_path(), bytes.into())
             .await
-            .map_err(|source| BackupStoreError::Store { action: "write", what, source })?;
+            .map_err(|source| BackupStoreError::Store {
+                action: "write",
+                what,
+                source,
+            })?;
         self.sync(&self.manifest_path())
     }
 
@@ -134,6 +153,9 @@ impl BackupFolder {
                 None => Ok(()),
             }
         };
-        sync().map_err(|source| BackupStoreError::Sync { path: file.display().to_string(), source })
+        sync().map_err(|source| BackupStoreError::Sync {
+            path: file.display().to_string(),
+            source,
+        })
     }
 }

@@ -49,14 +49,20 @@ enum BootstrapError {
     Refused(String),
 }
 
-async fn try_initialise(node: &Node, own: v1::Member, others: &[SocketAddr]) -> Result<(), BootstrapError> {
+async fn try_initialise(
+    node: &Node,
+    own: v1::Member,
+    others: &[SocketAddr],
+) -> Result<(), BootstrapError> {
     let cluster_uuid = node.cluster_uuid().to_string();
     let mut members = BTreeMap::from([(own.node_id, own)]);
     for http in others {
         let peer = peer_address(*http).to_string();
         let mut connection = AdminConnection::connect(&peer, CALL_DEADLINE).await?;
         connection
-            .claim(v1::ClaimRequest { cluster_uuid: cluster_uuid.clone() })
+            .claim(v1::ClaimRequest {
+                cluster_uuid: cluster_uuid.clone(),
+            })
             .await?;
         let status = connection.status(v1::StatusRequest {}).await?;
         let member = v1::Member {

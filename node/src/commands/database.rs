@@ -47,7 +47,11 @@ impl http::Database for NodeDatabase {
         write: Write,
         deadline: Duration,
     ) -> Result<http::Committed, http::WriteFailure> {
-        let committed = self.0.write(id, write, deadline).await.map_err(write_failure)?;
+        let committed = self
+            .0
+            .write(id, write, deadline)
+            .await
+            .map_err(write_failure)?;
         Ok(http::Committed {
             log_index: committed.log_index,
             duplicate: committed.duplicate,
@@ -61,13 +65,15 @@ impl http::Database for NodeDatabase {
     ) -> Result<http::ReadPoint, http::ReadFailure> {
         let consistency = match consistency {
             http::Consistency::Linearizable => raft::Consistency::Linearizable,
-            http::Consistency::Session { minimum_index } => {
-                raft::Consistency::Session { minimum_log_index: minimum_index }
-            }
+            http::Consistency::Session { minimum_index } => raft::Consistency::Session {
+                minimum_log_index: minimum_index,
+            },
             http::Consistency::Stale => raft::Consistency::Stale,
         };
         match self.0.read_barrier(consistency, deadline).await {
-            Ok(point) => Ok(http::ReadPoint { age_ms: point.age_ms }),
+            Ok(point) => Ok(http::ReadPoint {
+                age_ms: point.age_ms,
+            }),
             Err(raft::ReadFailure::NoLeader) => Err(http::ReadFailure::NoLeader),
             Err(raft::ReadFailure::TimedOut) => Err(http::ReadFailure::TimedOut),
             Err(raft::ReadFailure::Stopped) => Err(http::ReadFailure::Stopped),

@@ -26,19 +26,67 @@ impl Collector for NodeCollector {
         let report = self.0.recovery_report();
         let gauges: [(&str, &str, u64); 14] = [
             ("quadraft_raft_term", "The current term", status.term),
-            ("quadraft_raft_is_leader", "Whether this node leads", u64::from(status.role() == v1::Role::Leader)),
-            ("quadraft_raft_has_leader", "Whether a leader is known", u64::from(status.leader_node_id != 0)),
-            ("quadraft_raft_last_log_index", "Index of the last log entry", index(status.last_log_id)),
-            ("quadraft_raft_committed_index", "Index of the last committed entry known here", index(status.committed)),
-            ("quadraft_raft_applied_index", "Index of the last applied entry", index(status.applied)),
-            ("quadraft_raft_snapshot_index", "Index of the last snapshot", index(status.snapshot)),
-            ("quadraft_raft_purged_index", "Index of the last entry let go", index(status.purged)),
+            (
+                "quadraft_raft_is_leader",
+                "Whether this node leads",
+                u64::from(status.role() == v1::Role::Leader),
+            ),
+            (
+                "quadraft_raft_has_leader",
+                "Whether a leader is known",
+                u64::from(status.leader_node_id != 0),
+            ),
+            (
+                "quadraft_raft_last_log_index",
+                "Index of the last log entry",
+                index(status.last_log_id),
+            ),
+            (
+                "quadraft_raft_committed_index",
+                "Index of the last committed entry known here",
+                index(status.committed),
+            ),
+            (
+                "quadraft_raft_applied_index",
+                "Index of the last applied entry",
+                index(status.applied),
+            ),
+            (
+                "quadraft_raft_snapshot_index",
+                "Index of the last snapshot",
+                index(status.snapshot),
+            ),
+            (
+                "quadraft_raft_purged_index",
+                "Index of the last entry let go",
+                index(status.purged),
+            ),
             ("quadraft_state_quads", "Quads in the store", status.quads),
-            ("quadraft_ready", "Whether the node is ready for clients", u64::from(status.ready)),
-            ("quadraft_boot_count", "Starts of this node", status.boot_count),
-            ("quadraft_diverged_replicas", "Replicas whose digest differed", status.divergences.len() as u64),
-            ("quadraft_recovery_duration_milliseconds", "Time that the last recovery took", report.duration_ms),
-            ("quadraft_recovery_entries_replayed", "Entries replayed at the last start", report.entries_replayed),
+            (
+                "quadraft_ready",
+                "Whether the node is ready for clients",
+                u64::from(status.ready),
+            ),
+            (
+                "quadraft_boot_count",
+                "Starts of this node",
+                status.boot_count,
+            ),
+            (
+                "quadraft_diverged_replicas",
+                "Replicas whose digest differed",
+                status.divergences.len() as u64,
+            ),
+            (
+                "quadraft_recovery_duration_milliseconds",
+                "Time that the last recovery took",
+                report.duration_ms,
+            ),
+            (
+                "quadraft_recovery_entries_replayed",
+                "Entries replayed at the last start",
+                report.entries_replayed,
+            ),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));

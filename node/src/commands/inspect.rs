@@ -26,11 +26,17 @@ pub(super) fn inspect(arguments: &InspectArguments) -> ExitCode {
         Vec::new()
     } else {
         match SuperblockFile::open(file_system.as_ref(), data, OpenMode::Read) {
-            Ok(Some((superblock, _))) => list_entries(&file_system, data, superblock.current(), arguments.entries),
+            Ok(Some((superblock, _))) => {
+                list_entries(&file_system, data, superblock.current(), arguments.entries)
+            }
             _ => Vec::new(),
         }
     };
     let known = volume.node_id.is_some();
     Output::new(None).report(&Inspection { volume, entries });
-    if known { ExitCode::Success } else { ExitCode::DamageFound }
+    if known {
+        ExitCode::Success
+    } else {
+        ExitCode::DamageFound
+    }
 }

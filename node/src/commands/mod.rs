@@ -26,7 +26,10 @@ use output::Output;
 #[must_use]
 pub fn run(arguments: Arguments) -> process::ExitCode {
     start_logging(arguments.log_format);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "failed to start the runtime");
@@ -62,7 +65,9 @@ fn start_logging(format: LogFormat) {
 /// Progress on a terminal; nothing elsewhere.
 fn output_progress(total_bytes: u64) -> indicatif::ProgressBar {
     let bar = indicatif::ProgressBar::new(total_bytes);
-    if let Ok(style) = indicatif::ProgressStyle::with_template("{bytes}/{total_bytes} {bar:40} {bytes_per_sec} {eta}") {
+    if let Ok(style) = indicatif::ProgressStyle::with_template(
+        "{bytes}/{total_bytes} {bar:40} {bytes_per_sec} {eta}",
+    ) {
         bar.set_style(style);
     }
     bar
@@ -70,8 +75,10 @@ fn output_progress(total_bytes: u64) -> indicatif::ProgressBar {
 
 fn hexadecimal(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }

@@ -21,7 +21,9 @@ struct ErrorReport<'a> {
 
 impl Output {
     pub(super) fn new(termination_message: Option<PathBuf>) -> Self {
-        Self { termination_message }
+        Self {
+            termination_message,
+        }
     }
 
     /// Prints a report, and leaves it as the termination message.
@@ -60,7 +62,10 @@ fn write_message(path: &Path, json: &str) -> std::io::Result<()> {
 /// Cuts the longest lists and texts until the JSON document fits: it stays readable by programs.
 fn shorten(json: &str) -> String {
     let Ok(mut value) = serde_json::from_str::<serde_json::Value>(json) else {
-        return json.chars().take(MAXIMUM_TERMINATION_MESSAGE_BYTES / 4).collect();
+        return json
+            .chars()
+            .take(MAXIMUM_TERMINATION_MESSAGE_BYTES / 4)
+            .collect();
     };
     for keep in [8, 2, 0] {
         if let Some(fields) = value.as_object_mut() {

@@ -22,7 +22,10 @@ pub(super) fn recover(arguments: &RecoverArguments) -> ExitCode {
     code
 }
 
-fn try_recover(file_system: &SharedFileSystem, arguments: &RecoverArguments) -> Result<RecoveryReport, Refusal> {
+fn try_recover(
+    file_system: &SharedFileSystem,
+    arguments: &RecoverArguments,
+) -> Result<RecoveryReport, Refusal> {
     let options = OpenOptions {
         data: arguments.volume.data.clone(),
         cluster_uuid: arguments.cluster_uuid,
@@ -32,7 +35,12 @@ fn try_recover(file_system: &SharedFileSystem, arguments: &RecoverArguments) -> 
     match open_volume(file_system, &options) {
         Ok((_, report)) => Ok(report),
         Err(refusal) if arguments.allow_new_identity && promises_are_lost(&refusal.report) => {
-            give_new_identity(file_system, &options.data, options.cluster_uuid, &refusal.report)
+            give_new_identity(
+                file_system,
+                &options.data,
+                options.cluster_uuid,
+                &refusal.report,
+            )
         }
         Err(refusal) => Err(refusal),
     }

@@ -23,7 +23,9 @@ use crate::identity::{
 };
 use crate::log::{LogError, LogOptions, RecordKind, open_log};
 use crate::position::LogPosition;
-use crate::raft::{MemberAddresses, Membership, StoredMembership, encode_stored_membership, to_log_id};
+use crate::raft::{
+    MemberAddresses, Membership, StoredMembership, encode_stored_membership, to_log_id,
+};
 use crate::recovery::log_identity;
 use crate::state::{State, StateError};
 
@@ -50,9 +52,17 @@ enum RestoreError {
     #[error("the volume belongs to cluster {found}, not to the new one")]
     OtherCluster { found: String },
     #[error("failed to {action} {path}", path = path.display())]
-    Io { action: &'static str, path: PathBuf, source: std::io::Error },
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("{what} is {found}, but {expected} was recorded: the backup is damaged")]
-    Mismatch { what: &'static str, found: String, expected: String },
+    Mismatch {
+        what: &'static str,
+        found: String,
+        expected: String,
+    },
     #[error("the membership cannot be made: {0}")]
     Membership(String),
 }
@@ -71,7 +81,9 @@ impl RestoreError {
             Self::Store(_) => ExitCode::Unreachable,
             Self::Lock(LockError::InUse { .. }) => ExitCode::VolumeInUse,
             Self::NotEmpty { .. } | Self::OtherCluster { .. } => ExitCode::WrongIdentity,
-            Self::Io { .. } | Self::Identity(_) | Self::Vote(_) | Self::Log(_) | Self::Lock(_) => ExitCode::DiskFailed,
+            Self::Io { .. } | Self::Identity(_) | Self::Vote(_) | Self::Log(_) | Self::Lock(_) => {
+                ExitCode::DiskFailed
+            }
             Self::Membership(_) => ExitCode::Failure,
         }
     }
@@ -101,7 +113,9 @@ async fn try_restore(arguments: &RestoreArguments) -> Result<RestoreReport, Rest
     let manifest = folder
         .manifest()
         .await?
-        .ok_or_else(|| BackupStoreError::Missing { url: folder.url.clone() })?;
+        .ok_or_else(|| BackupStoreError::Missing {
+            url: folder.url.clone(),
+        })?;
     if let Some(expected) = &arguments.expected_digest {
         compare("the backup's digest", &manifest.digest, expected)?;
     }
@@ -130,15 +144,20 @@ async fn try_restore(arguments: &RestoreArguments) -> Result<RestoreReport, Rest
     };
     let volume = data.to_owned();
     let loading = tokio::task::spawn_blocking(move || {
-        load(&file_system, &volume, &download, &identity, addresses, &manifest_for_load)
+        load(
+            &file_system,
+            &volume,
+            &download,
+            &identity,
+            addresses,
+            &manifest_for_load,
+        )
     });
-    loading
-        .await
-        .map_err(|error| RestoreError::Io {
-            action: "restore to",
-            path: data.to_owned(),
-            source: std::io::Error::other(error),
-        })??;
+    loading.await.map_err(|error| RestoreError::Io {
+        action: "restore to",
+        path: data.to_owned(),
+        source: std::io::Error::other(error),
+    })??;
     // Only now may the volume be served from.
     superblock.update(|superblock| {
         superblock.state = VolumeState::Normal;
@@ -147,15 +166,26 @@ async fn try_restore(arguments: &RestoreArguments) -> Result<RestoreReport, Rest
     Ok(report(superblock.current().node_id, false))
 }
 
-fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> RestoreError + 'a {
-    move |source| RestoreError::Io { action, path: path.to_owned(), source }
+fn io<'a>(
+    action: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(std::io::Error) -> RestoreError + 'a {
+    move |source| RestoreError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
 }
 
 fn compare(what: &'static str, found: &str, expected: &str) -> Result<(), RestoreError> {
     if found == expected {
         return Ok(());
     }
-    Err(RestoreError::Mismatch { what, found: found.to_owned(), expected: expected.to_owned() })
+    Err(RestoreError::Mismatch {
+        what,
+        found: found.to_owned(),
+        expected: expected.to_owned(),
+    })
 }
 
 enum Begun {
@@ -164,11 +194,19 @@ enum Begun {
 }
 
 /// Claims the volume for the restore, or finds that it is done or not ours.
-fn begin(file_system: &SharedFileSystem, data: &Path, arguments: &RestoreArguments) -> Result<Begun, RestoreError> {
-    if let Some((superblock, _)) = SuperblockFile::open(file_system.as_ref(), data, OpenMode::ReadWrite)? {
+fn begin(
+    file_system: &SharedFileSystem,
+    data: &Path,
+    arguments: &RestoreArguments,
+) -> Result<Begun, RestoreError> {
+    if let Some((superblock, _)) =
+        SuperblockFile::open(file_system.as_ref(), data, OpenMode::ReadWrite)?
+    {
         let current = superblock.current();
         if current.cluster_uuid != arguments.cluster_uuid {
-            return Err(RestoreError::OtherCluster { found: current.cluster_uuid.to_string() });
+            return Err(RestoreError::OtherCluster {
+                found: current.cluster_uuid.to_string(),
+            });
         }
         if current.state == VolumeState::Normal {
             return Ok(Begun::AlreadyComplete(current.node_id));
@@ -192,21 +230,39 @@ fn begin(file_system: &SharedFileSystem, data: &Path, arguments: &RestoreArgumen
         let name = entry.map_err(io("list", data))?.file_name();
         // A file system of its own may bring lost+found; the lock is ours.
         if name != "lock" && name != "lost+found" {
-            return Err(RestoreError::NotEmpty { found: name.to_string_lossy().into_owned() });
+            return Err(RestoreError::NotEmpty {
+                found: name.to_string_lossy().into_owned(),
+            });
         }
     }
     let superblock = Superblock {
         state: VolumeState::Restoring,
         ..Superblock::new(arguments.cluster_uuid, NodeId(0))
     };
-    Ok(Begun::Restoring(SuperblockFile::create(file_system.as_ref(), data, superblock)?))
+    Ok(Begun::Restoring(SuperblockFile::create(
+        file_system.as_ref(),
+        data,
+        superblock,
+    )?))
 }
 
 /// Downloads the snapshot and compares its checksum.
-async fn fetch(folder: &BackupFolder, manifest: &Manifest, download: &Path) -> Result<(), RestoreError> {
+async fn fetch(
+    folder: &BackupFolder,
+    manifest: &Manifest,
+    download: &Path,
+) -> Result<(), RestoreError> {
     let what = || format!("{}/snapshot", folder.url);
-    let store_error = |source| BackupStoreError::Store { action: "read", what: what(), source };
-    let object = folder.store.get(&folder.snapshot_path()).await.map_err(store_error)?;
+    let store_error = |source| BackupStoreError::Store {
+        action: "read",
+        what: what(),
+        source,
+    };
+    let object = folder
+        .store
+        .get(&folder.snapshot_path())
+        .await
+        .map_err(store_error)?;
     let mut stream = object.into_stream();
     let mut file = std::fs::File::create(download).map_err(io("create", download))?;
     let mut hasher = Sha256::new();
@@ -220,8 +276,16 @@ async fn fetch(folder: &BackupFolder, manifest: &Manifest, download: &Path) -> R
         file.write_all(&chunk).map_err(io("write", download))?;
     }
     progress.finish();
-    compare("the snapshot's length", &bytes.to_string(), &manifest.bytes.to_string())?;
-    compare("the snapshot's SHA-256", &super::hexadecimal(&hasher.finalize()), &manifest.sha256)
+    compare(
+        "the snapshot's length",
+        &bytes.to_string(),
+        &manifest.bytes.to_string(),
+    )?;
+    compare(
+        "the snapshot's SHA-256",
+        &super::hexadecimal(&hasher.finalize()),
+        &manifest.sha256,
+    )
 }
 
 /// Fills store, log and vote, and reads the data back.
@@ -233,25 +297,47 @@ fn load(
     addresses: MemberAddresses,
     manifest: &Manifest,
 ) -> Result<(), RestoreError> {
-    let position = LogPosition { term: FIRST_TERM, index: manifest.log_index };
+    let position = LogPosition {
+        term: FIRST_TERM,
+        index: manifest.log_index,
+    };
     let node_id = identity.node_id.0;
-    let membership = Membership::new(vec![BTreeSet::from([node_id])], BTreeMap::from([(node_id, addresses)]))
-        .map_err(|error| RestoreError::Membership(error.to_string()))?;
+    let membership = Membership::new(
+        vec![BTreeSet::from([node_id])],
+        BTreeMap::from([(node_id, addresses)]),
+    )
+    .map_err(|error| RestoreError::Membership(error.to_string()))?;
     let stored = StoredMembership::new(Some(to_log_id(position)), membership);
 
     let mut file = std::fs::File::open(download).map_err(io("open", download))?;
     file.rewind().map_err(io("read", download))?;
     let state = State::open(&data.join("store"))?;
     let mut reader = std::io::BufReader::with_capacity(1024 * 1024, file);
-    state.restore_snapshot(&mut reader, Some(position), Some(encode_stored_membership(&stored)))?;
+    state.restore_snapshot(
+        &mut reader,
+        Some(position),
+        Some(encode_stored_membership(&stored)),
+    )?;
     let (digest, quads, _) = state.recompute()?;
-    compare("the digest of the restored data", &digest.to_string(), &manifest.digest)?;
-    compare("the number of restored quads", &quads.to_string(), &manifest.quads.to_string())?;
+    compare(
+        "the digest of the restored data",
+        &digest.to_string(),
+        &manifest.digest,
+    )?;
+    compare(
+        "the number of restored quads",
+        &quads.to_string(),
+        &manifest.quads.to_string(),
+    )?;
     state.flush()?;
     drop(state);
 
     let (mut vote, _) = VoteFile::open(file_system.clone(), data, OpenMode::ReadWrite)?;
-    vote.save(StoredVote { term: FIRST_TERM, candidate: identity.node_id, committed: false })?;
+    vote.save(StoredVote {
+        term: FIRST_TERM,
+        candidate: identity.node_id,
+        committed: false,
+    })?;
     let mut log = open_log(
         file_system,
         &data.join("log"),

@@ -29,7 +29,10 @@ const TRANSFER_DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 enum ServeError {
     #[error("failed to listen on {address}")]
-    Listen { address: SocketAddr, source: std::io::Error },
+    Listen {
+        address: SocketAddr,
+        source: std::io::Error,
+    },
     #[error("--members must contain the address of --listen, {0}")]
     NotAMember(SocketAddr),
     #[error("failed to watch for signals")]
@@ -65,7 +68,9 @@ pub(super) async fn serve(arguments: ServeArguments) -> ExitCode {
     let options = OpenOptions {
         data: arguments.volume.data.clone(),
         cluster_uuid: arguments.cluster_uuid,
-        log: LogOptions { segment_bytes: arguments.segment_bytes },
+        log: LogOptions {
+            segment_bytes: arguments.segment_bytes,
+        },
     };
     let opened = tokio::task::spawn_blocking(move || {
         let file_system: SharedFileSystem = Arc::new(RealFileSystem);
@@ -136,7 +141,9 @@ async fn run(
         return Err(ServeError::NotAMember(arguments.listen));
     }
     let stop = stop_signal()?;
-    let peer_listen = arguments.peer_listen.unwrap_or_else(|| peer_address(arguments.listen));
+    let peer_listen = arguments
+        .peer_listen
+        .unwrap_or_else(|| peer_address(arguments.listen));
     let Some(volume) = claim(&arguments, volume, peer_listen, &stop).await? else {
         return Ok(());
     };
@@ -168,8 +175,18 @@ async fn run(
     let metrics = Metrics::default();
     metrics.register(|registry| gauges::register(registry, node.clone()));
     let (finish, finished) = watch::channel(false);
-    let peers = tokio::spawn(grpc::serve(node.clone(), peer_listener, until_true(finished.clone())));
-    let http = serve_http(&arguments, &node, metrics, (http_listener, metrics_listener), &finished);
+    let peers = tokio::spawn(grpc::serve(
+        node.clone(),
+        peer_listener,
+        until_true(finished.clone()),
+    ));
+    let http = serve_http(
+        &arguments,
+        &node,
+        metrics,
+        (http_listener, metrics_listener),
+        &finished,
+    );
 
     let ended = tokio::select! {
         () = until_true(stop) => {
@@ -186,9 +203,13 @@ async fn run(
     if ended.is_ok() {
         // Answers under way are given; connections that only idle are not waited for.
         let closing = async {
-            let http = http.await.map_err(|error| ServeError::Task(error.to_string()))?;
+            let http = http
+                .await
+                .map_err(|error| ServeError::Task(error.to_string()))?;
             http.map_err(ServeError::Http)?;
-            let peers = peers.await.map_err(|error| ServeError::Task(error.to_string()))?;
+            let peers = peers
+                .await
+                .map_err(|error| ServeError::Task(error.to_string()))?;
             peers.map_err(ServeError::Peer)
         };
         match tokio::time::timeout(TRANSFER_DEADLINE, closing).await {
@@ -224,10 +245,20 @@ fn serve_http(
     options.queries.maximum_concurrent = size(arguments.maximum_concurrent_queries);
     if let Some(listener) = metrics_listener {
         let router = http::metrics_router(metrics.clone());
-        tokio::spawn(http::serve(listener, router, until_true(finished.clone()), TRANSFER_DEADLINE));
+        tokio::spawn(http::serve(
+            listener,
+            router,
+            until_true(finished.clone()),
+            TRANSFER_DEADLINE,
+        ));
     }
     let router = http::router(Arc::new(NodeDatabase(node.clone())), options, metrics);
-    tokio::spawn(http::serve(listener, router, until_true(finished.clone()), TRANSFER_DEADLINE))
+    tokio::spawn(http::serve(
+        listener,
+        router,
+        until_true(finished.clone()),
+        TRANSFER_DEADLINE,
+    ))
 }
 
 /// Sees to it that the volume belongs to a cluster. `None`: told to stop before it did.
@@ -240,17 +271,34 @@ async fn claim(
     if !volume.superblock.current().cluster_uuid.is_nil() {
         return Ok(Some(volume));
     }
-    if arguments.members.first().is_none_or(|first| *first == arguments.listen) {
+    if arguments
+        .members
+        .first()
+        .is_none_or(|first| *first == arguments.listen)
+    {
         claim_for_new_cluster(&mut volume.superblock).map_err(ServeError::Claim)?;
         return Ok(Some(volume));
     }
     tracing::info!(peers = %peer_listen, "waiting for the first member to claim this volume");
-    let Volume { data, superblock, vote, log, state, snapshots, snapshot, lock } = volume;
+    let Volume {
+        data,
+        superblock,
+        vote,
+        log,
+        state,
+        snapshots,
+        snapshot,
+        lock,
+    } = volume;
     let shared = Arc::new(Mutex::new(superblock));
     let (service, mut claimed) = UnclaimedService::new(shared.clone());
     let listener = listen(peer_listen).await?;
     let (finish, finished) = watch::channel(false);
-    let serving = tokio::spawn(grpc::serve_unclaimed(service, listener, until_true(finished)));
+    let serving = tokio::spawn(grpc::serve_unclaimed(
+        service,
+        listener,
+        until_true(finished),
+    ));
     let is_claimed = tokio::select! {
         _ = claimed.wait_for(Option::is_some) => true,
         () = until_true(stop.clone()) => false,
@@ -264,19 +312,35 @@ async fn claim(
     if !is_claimed {
         return Ok(None);
     }
-    let superblock =
-        unshare(shared).ok_or_else(|| ServeError::Task("the claim is still being served".to_owned()))?;
-    Ok(Some(Volume { data, superblock, vote, log, state, snapshots, snapshot, lock }))
+    let superblock = unshare(shared)
+        .ok_or_else(|| ServeError::Task("the claim is still being served".to_owned()))?;
+    Ok(Some(Volume {
+        data,
+        superblock,
+        vote,
+        log,
+        state,
+        snapshots,
+        snapshot,
+        lock,
+    }))
 }
 
 fn start_bootstrap(arguments: &ServeArguments, node: &Arc<Node>, peer_listen: SocketAddr) {
     if arguments.cluster_uuid.is_some() {
         return;
     }
-    if arguments.members.first().is_some_and(|first| *first != arguments.listen) {
+    if arguments
+        .members
+        .first()
+        .is_some_and(|first| *first != arguments.listen)
+    {
         return;
     }
-    let host = arguments.advertise.clone().unwrap_or_else(|| host_of(arguments.listen));
+    let host = arguments
+        .advertise
+        .clone()
+        .unwrap_or_else(|| host_of(arguments.listen));
     let own = v1::Member {
         node_id: node.node_id().0,
         peer_address: format!("{host}:{}", peer_listen.port()),

@@ -13,5 +13,9 @@ pub(super) fn verify(arguments: &VolumeArguments) -> ExitCode {
     let file_system: SharedFileSystem = Arc::new(RealFileSystem);
     let report = verify_volume(&file_system, &arguments.data);
     Output::new(None).report(&report);
-    if report.is_clean() { ExitCode::Success } else { ExitCode::DamageFound }
+    if report.is_clean() {
+        ExitCode::Success
+    } else {
+        ExitCode::DamageFound
+    }
 }

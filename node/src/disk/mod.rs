@@ -116,7 +116,11 @@ pub trait File: Debug + Send + Sync {
 ///
 /// # Errors
 /// `UnexpectedEof` when the file is shorter.
-pub fn read_exact_at(file: &dyn File, offset_bytes: u64, length_bytes: usize) -> io::Result<Vec<u8>> {
+pub fn read_exact_at(
+    file: &dyn File,
+    offset_bytes: u64,
+    length_bytes: usize,
+) -> io::Result<Vec<u8>> {
     let mut buffer = vec![0; length_bytes];
     let read = file.read_at(&mut buffer, offset_bytes)?;
     if read < length_bytes {

@@ -76,7 +76,11 @@ fn encode(magic: [u8; 8], version: u32, generation: u64, payload: &[u8]) -> Vec<
     let mut bytes = Vec::with_capacity(COPY_BYTES);
     bytes.extend_from_slice(&magic);
     bytes.extend_from_slice(&version.to_le_bytes());
-    bytes.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes());
+    bytes.extend_from_slice(
+        &u32::try_from(payload.len())
+            .unwrap_or(u32::MAX)
+            .to_le_bytes(),
+    );
     bytes.extend_from_slice(&generation.to_le_bytes());
     bytes.extend_from_slice(payload);
     bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
@@ -85,11 +89,15 @@ fn encode(magic: [u8; 8], version: u32, generation: u64, payload: &[u8]) -> Vec<
 }
 
 fn number_u32(bytes: &[u8], offset: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(bytes.get(offset..offset + 4)?.try_into().ok()?))
+    Some(u32::from_le_bytes(
+        bytes.get(offset..offset + 4)?.try_into().ok()?,
+    ))
 }
 
 fn number_u64(bytes: &[u8], offset: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(bytes.get(offset..offset + 8)?.try_into().ok()?))
+    Some(u64::from_le_bytes(
+        bytes.get(offset..offset + 8)?.try_into().ok()?,
+    ))
 }
 
 fn decode(bytes: &[u8], magic: [u8; 8], version: u32) -> Copy {
@@ -132,9 +140,14 @@ impl Twin {
     ) -> Result<Self, TwinError> {
         let io_error = |action| {
             let path = path.to_owned();
-            move |source| TwinError::Io { action, path, source }
+            move |source| TwinError::Io {
+                action,
+                path,
+                source,
+            }
         };
-        let mut bytes = vec![0; usize::try_from(SECOND_COPY_OFFSET_BYTES).unwrap_or(0) + COPY_BYTES];
+        let mut bytes =
+            vec![0; usize::try_from(SECOND_COPY_OFFSET_BYTES).unwrap_or(0) + COPY_BYTES];
         let copy = encode(magic, version, 1, payload);
         bytes[..COPY_BYTES].copy_from_slice(&copy);
         let second = bytes.len() - COPY_BYTES;
@@ -163,11 +176,13 @@ impl Twin {
         version: u32,
         mode: OpenMode,
     ) -> Result<(Self, TwinRead), TwinError> {
-        let file = file_system.open(path, mode).map_err(|source| TwinError::Io {
-            action: "open",
-            path: path.to_owned(),
-            source,
-        })?;
+        let file = file_system
+            .open(path, mode)
+            .map_err(|source| TwinError::Io {
+                action: "open",
+                path: path.to_owned(),
+                source,
+            })?;
         // A copy that cannot be read is a damaged copy; the other one decides.
         let copies = [0, SECOND_COPY_OFFSET_BYTES].map(|offset| {
             read_exact_at(file.as_ref(), offset, COPY_BYTES)
@@ -175,24 +190,64 @@ impl Twin {
         });
         let read = match copies {
             [
-                Copy::Good { generation: first, payload },
-                Copy::Good { generation: second, payload: other },
+                Copy::Good {
+                    generation: first,
+                    payload,
+                },
+                Copy::Good {
+                    generation: second,
+                    payload: other,
+                },
             ] => match first.cmp(&second) {
-                std::cmp::Ordering::Equal => TwinRead { payload, generation: first, stale_copy: None },
-                std::cmp::Ordering::Greater => TwinRead { payload, generation: first, stale_copy: Some(1) },
-                std::cmp::Ordering::Less => TwinRead { payload: other, generation: second, stale_copy: Some(0) },
+                std::cmp::Ordering::Equal => TwinRead {
+                    payload,
+                    generation: first,
+                    stale_copy: None,
+                },
+                std::cmp::Ordering::Greater => TwinRead {
+                    payload,
+                    generation: first,
+                    stale_copy: Some(1),
+                },
+                std::cmp::Ordering::Less => TwinRead {
+                    payload: other,
+                    generation: second,
+                    stale_copy: Some(0),
+                },
             },
             [Copy::UnknownFormat(found), _] | [_, Copy::UnknownFormat(found)] => {
-                return Err(TwinError::UnknownFormat { path: path.to_owned(), found, known: version });
+                return Err(TwinError::UnknownFormat {
+                    path: path.to_owned(),
+                    found,
+                    known: version,
+                });
             }
-            [Copy::Good { generation, payload }, Copy::Damaged] => {
-                TwinRead { payload, generation, stale_copy: Some(1) }
-            }
-            [Copy::Damaged, Copy::Good { generation, payload }] => {
-                TwinRead { payload, generation, stale_copy: Some(0) }
-            }
+            [
+                Copy::Good {
+                    generation,
+                    payload,
+                },
+                Copy::Damaged,
+            ] => TwinRead {
+                payload,
+                generation,
+                stale_copy: Some(1),
+            },
+            [
+                Copy::Damaged,
+                Copy::Good {
+                    generation,
+                    payload,
+                },
+            ] => TwinRead {
+                payload,
+                generation,
+                stale_copy: Some(0),
+            },
             [Copy::Damaged, Copy::Damaged] => {
-                return Err(TwinError::BothDamaged { path: path.to_owned() });
+                return Err(TwinError::BothDamaged {
+                    path: path.to_owned(),
+                });
             }
         };
         let twin = Self {
@@ -269,7 +324,10 @@ mod tests {
         twin.write(b"two").unwrap();
         twin.write(b"three").unwrap();
         let (_, read) = open(&path).unwrap();
-        assert_eq!((read.payload.as_slice(), read.generation, read.stale_copy), (&b"three"[..], 3, None));
+        assert_eq!(
+            (read.payload.as_slice(), read.generation, read.stale_copy),
+            (&b"three"[..], 3, None)
+        );
     }
 
     #[test]
@@ -283,7 +341,10 @@ mod tests {
                 twin.write(record).unwrap();
                 damage(&path, offset + copy * 1024 * 1024);
                 let (mut twin, read) = open(&path).unwrap();
-                assert_eq!((read.payload.as_slice(), read.stale_copy), (&record[..], Some(copy)));
+                assert_eq!(
+                    (read.payload.as_slice(), read.stale_copy),
+                    (&record[..], Some(copy))
+                );
                 twin.mend(&read).unwrap();
                 assert_eq!(open(&path).unwrap().1.stale_copy, None);
             }
@@ -297,12 +358,18 @@ mod tests {
         Twin::create(&RealFileSystem, &path, MAGIC, 1, b"one").unwrap();
         damage(&path, 30);
         damage(&path, 30 + 1024 * 1024);
-        assert!(matches!(open(&path), Err(TwinError::BothDamaged { .. }) | Ok(_)));
+        assert!(matches!(
+            open(&path),
+            Err(TwinError::BothDamaged { .. }) | Ok(_)
+        ));
         damage(&path, 24);
         damage(&path, 24 + 1024 * 1024);
         assert!(matches!(open(&path), Err(TwinError::BothDamaged { .. })));
         Twin::create(&RealFileSystem, &path, MAGIC, 2, b"one").unwrap();
-        assert!(matches!(open(&path), Err(TwinError::UnknownFormat { found: 2, .. })));
+        assert!(matches!(
+            open(&path),
+            Err(TwinError::UnknownFormat { found: 2, .. })
+        ));
     }
 
     #[test]
@@ -317,6 +384,9 @@ mod tests {
         between[COPY_BYTES..].copy_from_slice(&before[COPY_BYTES..]);
         std::fs::write(&path, between).unwrap();
         let (_, read) = open(&path).unwrap();
-        assert_eq!((read.payload.as_slice(), read.stale_copy), (&b"two"[..], Some(1)));
+        assert_eq!(
+            (read.payload.as_slice(), read.stale_copy),
+            (&b"two"[..], Some(1))
+        );
     }
 }

@@ -34,7 +34,11 @@ impl AdminService {
         Self { node }
     }
 
-    async fn step(&self, step: MembershipStep, expected_index: u64) -> Result<Response<v1::MembershipResponse>, Status> {
+    async fn step(
+        &self,
+        step: MembershipStep,
+        expected_index: u64,
+    ) -> Result<Response<v1::MembershipResponse>, Status> {
         let membership = self
             .node
             .change_membership(step, expected_index)
@@ -68,7 +72,9 @@ fn refuse(failure: &MembershipFailure) -> Status {
 fn member(member: Option<v1::Member>) -> Result<v1::Member, Status> {
     let member = member.ok_or_else(|| Status::invalid_argument("the member is missing"))?;
     if member.node_id == 0 || member.peer_address.is_empty() {
-        return Err(Status::invalid_argument("a member needs a node id and a peer address"));
+        return Err(Status::invalid_argument(
+            "a member needs a node id and a peer address",
+        ));
     }
     Ok(member)
 }
@@ -84,11 +90,17 @@ fn uuid(text: &str) -> Result<Uuid, Status> {
 impl Admin for AdminService {
     type BackupStream = BackupStream;
 
-    async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
+    async fn status(
+        &self,
+        _: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusResponse>, Status> {
         Ok(Response::new(self.node.status()))
     }
 
-    async fn claim(&self, request: Request<v1::ClaimRequest>) -> Result<Response<v1::ClaimResponse>, Status> {
+    async fn claim(
+        &self,
+        request: Request<v1::ClaimRequest>,
+    ) -> Result<Response<v1::ClaimResponse>, Status> {
         let wanted = uuid(&request.get_ref().cluster_uuid)?;
         if wanted == self.node.cluster_uuid() {
             return Ok(Response::new(v1::ClaimResponse {}));
@@ -119,10 +131,18 @@ impl Admin for AdminService {
             }
         }
         if !members.contains_key(&self.node.node_id().0) {
-            return Err(Status::invalid_argument("the members must contain this node"));
+            return Err(Status::invalid_argument(
+                "the members must contain this node",
+            ));
         }
-        let already_initialised = self.node.initialise(members).await.map_err(|error| refuse(&error))?;
-        Ok(Response::new(v1::InitialiseResponse { already_initialised }))
+        let already_initialised = self
+            .node
+            .initialise(members)
+            .await
+            .map_err(|error| refuse(&error))?;
+        Ok(Response::new(v1::InitialiseResponse {
+            already_initialised,
+        }))
     }
 
     async fn add_learner(
@@ -135,16 +155,28 @@ impl Admin for AdminService {
         self.step(step, request.expected_membership_index).await
     }
 
-    async fn promote(&self, request: Request<v1::PromoteRequest>) -> Result<Response<v1::MembershipResponse>, Status> {
+    async fn promote(
+        &self,
+        request: Request<v1::PromoteRequest>,
+    ) -> Result<Response<v1::MembershipResponse>, Status> {
         let request = request.into_inner();
-        self.step(MembershipStep::Promote(request.node_id), request.expected_membership_index)
-            .await
+        self.step(
+            MembershipStep::Promote(request.node_id),
+            request.expected_membership_index,
+        )
+        .await
     }
 
-    async fn remove(&self, request: Request<v1::RemoveRequest>) -> Result<Response<v1::MembershipResponse>, Status> {
+    async fn remove(
+        &self,
+        request: Request<v1::RemoveRequest>,
+    ) -> Result<Response<v1::MembershipResponse>, Status> {
         let request = request.into_inner();
-        self.step(MembershipStep::Remove(request.node_id), request.expected_membership_index)
-            .await
+        self.step(
+            MembershipStep::Remove(request.node_id),
+            request.expected_membership_index,
+        )
+        .await
     }
 
     async fn update_member(
@@ -168,10 +200,16 @@ impl Admin for AdminService {
             .transfer_leadership(to, Duration::from_millis(request.deadline_ms))
             .await
             .map_err(|error| refuse(&error))?;
-        Ok(Response::new(v1::TransferLeadershipResponse { leader_node_id, term }))
+        Ok(Response::new(v1::TransferLeadershipResponse {
+            leader_node_id,
+            term,
+        }))
     }
 
-    async fn snapshot(&self, _: Request<v1::SnapshotRequest>) -> Result<Response<v1::SnapshotResponse>, Status> {
+    async fn snapshot(
+        &self,
+        _: Request<v1::SnapshotRequest>,
+    ) -> Result<Response<v1::SnapshotResponse>, Status> {
         let log_id = self
             .node
             .take_snapshot(SNAPSHOT_DEADLINE)
@@ -180,7 +218,10 @@ impl Admin for AdminService {
         Ok(Response::new(v1::SnapshotResponse { log_id }))
     }
 
-    async fn verify(&self, _: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyResponse>, Status> {
+    async fn verify(
+        &self,
+        _: Request<v1::VerifyRequest>,
+    ) -> Result<Response<v1::VerifyResponse>, Status> {
         let started = Instant::now();
         let state = self.node.state().clone();
         let (kept, recomputed, quads, position) = tokio::task::spawn_blocking(move || {
@@ -211,10 +252,17 @@ impl Admin for AdminService {
         }))
     }
 
-    async fn backup(&self, request: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+    async fn backup(
+        &self,
+        request: Request<v1::BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
         let minimum = request.get_ref().minimum_log_index;
         self.node.readiness().map_err(Status::unavailable)?;
-        let applied = self.node.state().applied().map_or(0, |applied| applied.index);
+        let applied = self
+            .node
+            .state()
+            .applied()
+            .map_or(0, |applied| applied.index);
         if applied < minimum {
             return Err(Status::failed_precondition(format!(
                 "this node has applied index {applied}, the backup wants {minimum}"
@@ -226,7 +274,10 @@ impl Admin for AdminService {
         let (file, summary) = tokio::task::spawn_blocking(move || {
             let mut file = tempfile::tempfile_in(node.data())?;
             let mut writer = std::io::BufWriter::with_capacity(1024 * 1024, &mut file);
-            let summary = node.state().write_snapshot(&mut writer).map_err(std::io::Error::other)?;
+            let summary = node
+                .state()
+                .write_snapshot(&mut writer)
+                .map_err(std::io::Error::other)?;
             std::io::Write::flush(&mut writer)?;
             drop(writer);
             std::io::Seek::rewind(&mut file)?;
@@ -242,10 +293,10 @@ impl Admin for AdminService {
         let header = v1::backup_response::Header {
             cluster_uuid: self.node.cluster_uuid().to_string(),
             node_id: self.node.node_id().0,
-            log_id: summary
-                .status
-                .applied
-                .map(|position| v1::LogId { term: position.term, index: position.index }),
+            log_id: summary.status.applied.map(|position| v1::LogId {
+                term: position.term,
+                index: position.index,
+            }),
             digest: summary.status.digest.to_string(),
             quads: summary.status.quads,
             total_bytes,
@@ -295,20 +346,34 @@ impl UnclaimedService {
     #[must_use]
     pub fn new(superblock: Arc<Mutex<SuperblockFile>>) -> (Self, watch::Receiver<Option<Uuid>>) {
         let (claimed, seen) = watch::channel(None);
-        (Self { superblock, claimed }, seen)
+        (
+            Self {
+                superblock,
+                claimed,
+            },
+            seen,
+        )
     }
 }
 
 fn unclaimed<T>() -> Result<T, Status> {
-    Err(Status::failed_precondition("this volume belongs to no cluster yet"))
+    Err(Status::failed_precondition(
+        "this volume belongs to no cluster yet",
+    ))
 }
 
 #[tonic::async_trait]
 impl Admin for UnclaimedService {
     type BackupStream = BackupStream;
 
-    async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
-        let superblock = self.superblock.lock().unwrap_or_else(PoisonError::into_inner);
+    async fn status(
+        &self,
+        _: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusResponse>, Status> {
+        let superblock = self
+            .superblock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let current = superblock.current();
         Ok(Response::new(v1::StatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -321,12 +386,20 @@ impl Admin for UnclaimedService {
         }))
     }
 
-    async fn claim(&self, request: Request<v1::ClaimRequest>) -> Result<Response<v1::ClaimResponse>, Status> {
+    async fn claim(
+        &self,
+        request: Request<v1::ClaimRequest>,
+    ) -> Result<Response<v1::ClaimResponse>, Status> {
         let wanted = uuid(&request.get_ref().cluster_uuid)?;
-        let mut superblock = self.superblock.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut superblock = self
+            .superblock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let current = superblock.current().cluster_uuid;
         if !current.is_nil() && current != wanted {
-            return Err(Status::already_exists(format!("this volume belongs to cluster {current}")));
+            return Err(Status::already_exists(format!(
+                "this volume belongs to cluster {current}"
+            )));
         }
         superblock
             .update(|superblock| superblock.cluster_uuid = wanted)
@@ -335,19 +408,31 @@ impl Admin for UnclaimedService {
         Ok(Response::new(v1::ClaimResponse {}))
     }
 
-    async fn initialise(&self, _: Request<v1::InitialiseRequest>) -> Result<Response<v1::InitialiseResponse>, Status> {
+    async fn initialise(
+        &self,
+        _: Request<v1::InitialiseRequest>,
+    ) -> Result<Response<v1::InitialiseResponse>, Status> {
         unclaimed()
     }
 
-    async fn add_learner(&self, _: Request<v1::AddLearnerRequest>) -> Result<Response<v1::MembershipResponse>, Status> {
+    async fn add_learner(
+        &self,
+        _: Request<v1::AddLearnerRequest>,
+    ) -> Result<Response<v1::MembershipResponse>, Status> {
         unclaimed()
     }
 
-    async fn promote(&self, _: Request<v1::PromoteRequest>) -> Result<Response<v1::MembershipResponse>, Status> {
+    async fn promote(
+        &self,
+        _: Request<v1::PromoteRequest>,
+    ) -> Result<Response<v1::MembershipResponse>, Status> {
         unclaimed()
     }
 
-    async fn remove(&self, _: Request<v1::RemoveRequest>) -> Result<Response<v1::MembershipResponse>, Status> {
+    async fn remove(
+        &self,
+        _: Request<v1::RemoveRequest>,
+    ) -> Result<Response<v1::MembershipResponse>, Status> {
         unclaimed()
     }
 
@@ -365,19 +450,31 @@ impl Admin for UnclaimedService {
         unclaimed()
     }
 
-    async fn snapshot(&self, _: Request<v1::SnapshotRequest>) -> Result<Response<v1::SnapshotResponse>, Status> {
+    async fn snapshot(
+        &self,
+        _: Request<v1::SnapshotRequest>,
+    ) -> Result<Response<v1::SnapshotResponse>, Status> {
         unclaimed()
     }
 
-    async fn verify(&self, _: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyResponse>, Status> {
+    async fn verify(
+        &self,
+        _: Request<v1::VerifyRequest>,
+    ) -> Result<Response<v1::VerifyResponse>, Status> {
         unclaimed()
     }
 
-    async fn digest_at(&self, _: Request<v1::DigestAtRequest>) -> Result<Response<v1::DigestAtResponse>, Status> {
+    async fn digest_at(
+        &self,
+        _: Request<v1::DigestAtRequest>,
+    ) -> Result<Response<v1::DigestAtResponse>, Status> {
         unclaimed()
     }
 
-    async fn backup(&self, _: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+    async fn backup(
+        &self,
+        _: Request<v1::BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
         unclaimed()
     }
 }

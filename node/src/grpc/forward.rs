@@ -32,7 +32,10 @@ impl ForwardService {
 
 #[tonic::async_trait]
 impl Forward for ForwardService {
-    async fn write(&self, request: Request<v1::WriteRequest>) -> Result<Response<v1::WriteResponse>, Status> {
+    async fn write(
+        &self,
+        request: Request<v1::WriteRequest>,
+    ) -> Result<Response<v1::WriteResponse>, Status> {
         let request = request.into_inner();
         self.check(request.envelope.as_ref())?;
         let id: [u8; 16] = request
@@ -43,7 +46,10 @@ impl Forward for ForwardService {
         let write: Write = serde_json::from_slice(&request.write)
             .map_err(|error| Status::internal(format!("the write does not decode: {error}")))?;
         let deadline = Duration::from_millis(request.deadline_ms);
-        let committed = self.node.write_as_leader(RequestId(id), write, deadline).await?;
+        let committed = self
+            .node
+            .write_as_leader(RequestId(id), write, deadline)
+            .await?;
         Ok(Response::new(v1::WriteResponse {
             log_index: committed.log_index,
             duplicate: committed.duplicate,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest,
+    VoteRequest, VoteResponse,
 };
 use openraft::storage::{Snapshot, SnapshotMeta};
 use quadraft_protocol::v1;
@@ -15,8 +16,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::position::LogPosition;
 use crate::raft::{
-    CodecError, EnvelopeError, Node, SnapshotFile, StoredMembership, TypeConfig, decode_entry, log_id_message,
-    read_log_id, read_membership, read_vote, vote_message,
+    CodecError, EnvelopeError, Node, SnapshotFile, StoredMembership, TypeConfig, decode_entry,
+    log_id_message, read_log_id, read_membership, read_vote, vote_message,
 };
 
 #[derive(Debug)]
@@ -67,13 +68,20 @@ impl RaftService {
     }
 }
 
-fn read_append(request: v1::AppendEntriesRequest) -> Result<AppendEntriesRequest<TypeConfig>, CodecError> {
+fn read_append(
+    request: v1::AppendEntriesRequest,
+) -> Result<AppendEntriesRequest<TypeConfig>, CodecError> {
     let entries = request
         .entries
         .into_iter()
         .map(|entry| {
-            let log_id = entry.log_id.ok_or(CodecError::Missing("an entry's log id"))?;
-            let position = LogPosition { term: log_id.term, index: log_id.index };
+            let log_id = entry
+                .log_id
+                .ok_or(CodecError::Missing("an entry's log id"))?;
+            let position = LogPosition {
+                term: log_id.term,
+                index: log_id.index,
+            };
             decode_entry(position, &entry.payload)
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -123,15 +131,31 @@ impl Raft for RaftService {
         Ok(Response::new(message))
     }
 
-    async fn vote(&self, request: Request<v1::VoteRequest>) -> Result<Response<v1::VoteResponse>, Status> {
+    async fn vote(
+        &self,
+        request: Request<v1::VoteRequest>,
+    ) -> Result<Response<v1::VoteResponse>, Status> {
         let rpc = self.vote_request(request.get_ref())?;
-        let response = self.node.raft().vote(rpc).await.map_err(|error| stopped(&error))?;
+        let response = self
+            .node
+            .raft()
+            .vote(rpc)
+            .await
+            .map_err(|error| stopped(&error))?;
         Ok(Response::new(self.vote_response(&response)))
     }
 
-    async fn pre_vote(&self, request: Request<v1::VoteRequest>) -> Result<Response<v1::VoteResponse>, Status> {
+    async fn pre_vote(
+        &self,
+        request: Request<v1::VoteRequest>,
+    ) -> Result<Response<v1::VoteResponse>, Status> {
         let rpc = self.vote_request(request.get_ref())?;
-        let response = self.node.raft().pre_vote(rpc).await.map_err(|error| stopped(&error))?;
+        let response = self
+            .node
+            .raft()
+            .pre_vote(rpc)
+            .await
+            .map_err(|error| stopped(&error))?;
         Ok(Response::new(self.vote_response(&response)))
     }
 
@@ -142,7 +166,11 @@ impl Raft for RaftService {
         let request = request.into_inner();
         self.check(request.envelope.as_ref())?;
         let from = read_vote(request.from_leader.as_ref()).map_err(|error| malformed(&error))?;
-        let rpc = TransferLeaderRequest::new(from, request.to_node_id, request.last_log_id.as_ref().map(read_log_id));
+        let rpc = TransferLeaderRequest::new(
+            from,
+            request.to_node_id,
+            request.last_log_id.as_ref().map(read_log_id),
+        );
         let result = self
             .node
             .raft()
@@ -173,12 +201,15 @@ impl Raft for RaftService {
         let mut parts = request.into_inner();
         let first = parts.message().await?.and_then(|message| message.part);
         let Some(Part::Header(header)) = first else {
-            return Err(Status::invalid_argument("the stream does not begin with a header"));
+            return Err(Status::invalid_argument(
+                "the stream does not begin with a header",
+            ));
         };
         self.check(header.envelope.as_ref())?;
         let vote = read_vote(header.vote.as_ref()).map_err(|error| malformed(&error))?;
         let membership_message = header.membership.unwrap_or_default();
-        let (membership_log_id, membership) = read_membership(&membership_message).map_err(|error| malformed(&error))?;
+        let (membership_log_id, membership) =
+            read_membership(&membership_message).map_err(|error| malformed(&error))?;
         let last_log_id = header.last_log_id.as_ref().map(read_log_id);
 
         let path = self.node.snapshots().receiving_path();
@@ -186,9 +217,10 @@ impl Raft for RaftService {
         let accepted = match received {
             Ok(()) => {
                 let snapshots = self.node.snapshots().clone();
-                let position = header
-                    .last_log_id
-                    .map(|log_id| LogPosition { term: log_id.term, index: log_id.index });
+                let position = header.last_log_id.map(|log_id| LogPosition {
+                    term: log_id.term,
+                    index: log_id.index,
+                });
                 let path = path.clone();
                 tokio::task::spawn_blocking(move || snapshots.accept(&path, position))
                     .await
@@ -232,7 +264,9 @@ async fn receive(
     total_bytes: u64,
 ) -> Result<(), Status> {
     use v1::install_snapshot_request::Part;
-    let disk = |error: io::Error| Status::resource_exhausted(format!("failed to keep the snapshot: {error}"));
+    let disk = |error: io::Error| {
+        Status::resource_exhausted(format!("failed to keep the snapshot: {error}"))
+    };
     let mut file = tokio::fs::File::create_new(path).await.map_err(disk)?;
     let mut received_bytes = 0_u64;
     while let Some(message) = parts.message().await? {
@@ -242,7 +276,9 @@ async fn receive(
         let data: Bytes = data;
         received_bytes += data.len() as u64;
         if received_bytes > total_bytes {
-            return Err(Status::invalid_argument("the stream is longer than announced"));
+            return Err(Status::invalid_argument(
+                "the stream is longer than announced",
+            ));
         }
         file.write_all(&data).await.map_err(disk)?;
     }

@@ -96,7 +96,11 @@ impl BodyReader {
         }
         let more = u32::try_from(missing)
             .ok()
-            .and_then(|missing| Arc::clone(&self.memory).try_acquire_many_owned(missing).ok())
+            .and_then(|missing| {
+                Arc::clone(&self.memory)
+                    .try_acquire_many_owned(missing)
+                    .ok()
+            })
             .ok_or_else(|| {
                 ApiError::unavailable("too_busy", "too many large requests are being read")
             })?;

@@ -112,9 +112,7 @@ impl From<QueryError> for ApiError {
             QueryError::Refused(Refused::Service) | QueryError::Unsupported(_) => {
                 Self::unsupported(message)
             }
-            QueryError::TooComplex(_) => {
-                Self::new(StatusCode::BAD_REQUEST, "too_complex", message)
-            }
+            QueryError::TooComplex(_) => Self::new(StatusCode::BAD_REQUEST, "too_complex", message),
             QueryError::UnknownGraph(_) => {
                 Self::new(StatusCode::NOT_FOUND, "unknown_graph", message)
             }

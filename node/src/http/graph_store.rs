@@ -70,7 +70,10 @@ async fn read(
     let point = barrier(service, headers).await?;
     let accept = headers::accept(headers);
     let state = service.database.state();
-    let answer = service.engine.dump(state, target, accept, head_only).await?;
+    let answer = service
+        .engine
+        .dump(state, target, accept, head_only)
+        .await?;
     Ok(response(service, answer, point))
 }
 

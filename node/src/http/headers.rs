@@ -23,7 +23,9 @@ fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>,
         return Ok(None);
     };
     if values.next().is_some() {
-        return Err(ApiError::bad_request(format!("the header {name} is given twice")));
+        return Err(ApiError::bad_request(format!(
+            "the header {name} is given twice"
+        )));
     }
     value
         .to_str()
@@ -200,9 +202,16 @@ mod tests {
 
     #[test]
     fn only_utf_8_can_be_read() {
-        let of = |value| media_type(&headers(&[("content-type", value)])).ok().flatten();
+        let of = |value| {
+            media_type(&headers(&[("content-type", value)]))
+                .ok()
+                .flatten()
+        };
         assert_eq!(of("Text/Turtle; charset=UTF-8"), Some("text/turtle".into()));
-        assert_eq!(of("text/turtle;charset=\"utf-8\""), Some("text/turtle".into()));
+        assert_eq!(
+            of("text/turtle;charset=\"utf-8\""),
+            Some("text/turtle".into())
+        );
         assert_eq!(of("text/turtle; charset=latin1"), None);
     }
 

@@ -21,9 +21,7 @@ mod update;
 #[cfg(test)]
 mod tests;
 
-pub use database::{
-    Committed, Consistency, Database, ReadFailure, ReadPoint, WriteFailure,
-};
+pub use database::{Committed, Consistency, Database, ReadFailure, ReadPoint, WriteFailure};
 pub use options::HttpOptions;
 pub use router::{metrics_router, router};
 pub use server::serve;

@@ -11,7 +11,15 @@ use http_body::Body as _;
 use crate::metrics::{HttpMetrics, RequestLabels};
 
 const ROUTES: &[&str] = &[
-    "/", "/query", "/update", "/sparql", "/store", "/livez", "/readyz", "/recovery", "/status",
+    "/",
+    "/query",
+    "/update",
+    "/sparql",
+    "/store",
+    "/livez",
+    "/readyz",
+    "/recovery",
+    "/status",
     "/metrics",
 ];
 

@@ -7,11 +7,11 @@ use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::response::{IntoResponse as _, Response};
 use futures::TryStreamExt as _;
 
+use super::ReadPoint;
 use super::error::ApiError;
 use super::headers;
 use super::parameters::Parameters;
 use super::router::{Service, SharedService, method_not_allowed};
-use super::ReadPoint;
 use crate::sparql::query::{Answer, QueryText};
 
 pub(super) const FORM: &str = "application/x-www-form-urlencoded";
@@ -97,10 +97,7 @@ async fn run(
 }
 
 /// Waits until the state is as fresh as the request asks.
-pub(super) async fn barrier(
-    service: &Service,
-    headers: &HeaderMap,
-) -> Result<ReadPoint, ApiError> {
+pub(super) async fn barrier(service: &Service, headers: &HeaderMap) -> Result<ReadPoint, ApiError> {
     let consistency = headers::consistency(headers)?;
     let timeout = service.options.read_barrier_timeout;
     Ok(service.database.read_barrier(consistency, timeout).await?)

@@ -69,8 +69,8 @@ async fn run(
     let named = parameters.take_all("using-named-graph-uri");
     // A misspelt using-graph-uri must not silently change other data.
     parameters.finish()?;
-    let using_graphs = (!default.is_empty() || !named.is_empty())
-        .then_some(UsingGraphs { default, named });
+    let using_graphs =
+        (!default.is_empty() || !named.is_empty()).then_some(UsingGraphs { default, named });
     let write = Write::Update {
         text,
         base_iri: None,

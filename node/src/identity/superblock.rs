@@ -90,7 +90,11 @@ impl Superblock {
         if bytes.len() != PAYLOAD_BYTES {
             return None;
         }
-        let number = |offset: usize| Some(u64::from_le_bytes(bytes.get(offset..offset + 8)?.try_into().ok()?));
+        let number = |offset: usize| {
+            Some(u64::from_le_bytes(
+                bytes.get(offset..offset + 8)?.try_into().ok()?,
+            ))
+        };
         let uuid = |offset: usize| Uuid::from_slice(bytes.get(offset..offset + 16)?).ok();
         let node_id = NodeId(number(0)?);
         if node_id.0 == 0 {
@@ -134,9 +138,22 @@ impl SuperblockFile {
     ///
     /// # Errors
     /// Those of the operating system.
-    pub fn create(file_system: &dyn FileSystem, data: &Path, superblock: Superblock) -> Result<Self, IdentityError> {
-        let twin = Twin::create(file_system, &Self::path(data), MAGIC, VERSION, &superblock.encode())?;
-        Ok(Self { twin, current: superblock })
+    pub fn create(
+        file_system: &dyn FileSystem,
+        data: &Path,
+        superblock: Superblock,
+    ) -> Result<Self, IdentityError> {
+        let twin = Twin::create(
+            file_system,
+            &Self::path(data),
+            MAGIC,
+            VERSION,
+            &superblock.encode(),
+        )?;
+        Ok(Self {
+            twin,
+            current: superblock,
+        })
     }
 
     /// Opens the superblock; `None` when the volume has none. The second value is the damaged or
@@ -152,7 +169,10 @@ impl SuperblockFile {
         let path = Self::path(data);
         let exists = file_system
             .exists(&path)
-            .map_err(|source| IdentityError::Io { path: path.clone(), source })?;
+            .map_err(|source| IdentityError::Io {
+                path: path.clone(),
+                source,
+            })?;
         if !exists {
             return Ok(None);
         }
@@ -194,17 +214,31 @@ mod tests {
     #[test]
     fn a_superblock_keeps_what_was_written_and_counts_starts() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(SuperblockFile::open(&RealFileSystem, folder.path(), OpenMode::Read).unwrap().is_none());
+        assert!(
+            SuperblockFile::open(&RealFileSystem, folder.path(), OpenMode::Read)
+                .unwrap()
+                .is_none()
+        );
         let born = Superblock::new(Uuid::new_v4(), NodeId(0));
-        let mut file = SuperblockFile::create(&RealFileSystem, folder.path(), born.clone()).unwrap();
-        file.update(|superblock| superblock.boot_count += 1).unwrap();
-        file.update(|superblock| superblock.made_promises = true).unwrap();
+        let mut file =
+            SuperblockFile::create(&RealFileSystem, folder.path(), born.clone()).unwrap();
+        file.update(|superblock| superblock.boot_count += 1)
+            .unwrap();
+        file.update(|superblock| superblock.made_promises = true)
+            .unwrap();
         drop(file);
-        let (file, stale) = SuperblockFile::open(&RealFileSystem, folder.path(), OpenMode::ReadWrite).unwrap().unwrap();
+        let (file, stale) =
+            SuperblockFile::open(&RealFileSystem, folder.path(), OpenMode::ReadWrite)
+                .unwrap()
+                .unwrap();
         assert_eq!(stale, None);
         assert_eq!(
             file.current(),
-            &Superblock { boot_count: 1, made_promises: true, ..born }
+            &Superblock {
+                boot_count: 1,
+                made_promises: true,
+                ..born
+            }
         );
     }
 

@@ -29,7 +29,10 @@ pub enum VoteError {
     #[error("failed to look for {path}", path = path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("refused to replace the vote {held:?} by {offered:?}: a vote never goes back")]
-    Backwards { held: StoredVote, offered: StoredVote },
+    Backwards {
+        held: StoredVote,
+        offered: StoredVote,
+    },
 }
 
 impl StoredVote {
@@ -99,19 +102,34 @@ impl VoteFile {
         mode: OpenMode,
     ) -> Result<(Self, Option<usize>), VoteError> {
         let path = Self::path(data);
-        let exists = file_system
-            .exists(&path)
-            .map_err(|source| VoteError::Io { path: path.clone(), source })?;
+        let exists = file_system.exists(&path).map_err(|source| VoteError::Io {
+            path: path.clone(),
+            source,
+        })?;
         if !exists {
-            return Ok((Self { file_system, path, twin: None, current: None }, None));
+            return Ok((
+                Self {
+                    file_system,
+                    path,
+                    twin: None,
+                    current: None,
+                },
+                None,
+            ));
         }
         let (mut twin, read) = Twin::open(file_system.as_ref(), &path, MAGIC, VERSION, mode)?;
-        let current = StoredVote::decode(&read.payload).ok_or_else(|| VoteError::Malformed { path: path.clone() })?;
+        let current = StoredVote::decode(&read.payload)
+            .ok_or_else(|| VoteError::Malformed { path: path.clone() })?;
         if mode != OpenMode::Read {
             twin.mend(&read)?;
         }
         Ok((
-            Self { file_system, path, twin: Some(twin), current: Some(current) },
+            Self {
+                file_system,
+                path,
+                twin: Some(twin),
+                current: Some(current),
+            },
             read.stale_copy,
         ))
     }
@@ -133,7 +151,10 @@ impl VoteFile {
                 return Ok(());
             }
             if !vote.may_replace(&held) {
-                return Err(VoteError::Backwards { held, offered: vote });
+                return Err(VoteError::Backwards {
+                    held,
+                    offered: vote,
+                });
             }
         }
         match &mut self.twin {
@@ -162,22 +183,40 @@ mod tests {
     use crate::disk::RealFileSystem;
 
     fn vote(term: u64, candidate: u64, committed: bool) -> StoredVote {
-        StoredVote { term, candidate: NodeId(candidate), committed }
+        StoredVote {
+            term,
+            candidate: NodeId(candidate),
+            committed,
+        }
     }
 
     #[test]
     fn a_vote_survives_and_never_goes_back() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut file, _) = VoteFile::open(Arc::new(RealFileSystem), folder.path(), OpenMode::ReadWrite).unwrap();
+        let (mut file, _) =
+            VoteFile::open(Arc::new(RealFileSystem), folder.path(), OpenMode::ReadWrite).unwrap();
         assert_eq!(file.current(), None);
         file.save(vote(3, 7, false)).unwrap();
-        assert!(matches!(file.save(vote(2, 7, true)), Err(VoteError::Backwards { .. })));
-        assert!(matches!(file.save(vote(3, 8, false)), Err(VoteError::Backwards { .. })));
+        assert!(matches!(
+            file.save(vote(2, 7, true)),
+            Err(VoteError::Backwards { .. })
+        ));
+        assert!(matches!(
+            file.save(vote(3, 8, false)),
+            Err(VoteError::Backwards { .. })
+        ));
         file.save(vote(3, 8, true)).unwrap();
-        assert!(matches!(file.save(vote(3, 8, false)), Err(VoteError::Backwards { .. })));
-        assert!(matches!(file.save(vote(3, 9, true)), Err(VoteError::Backwards { .. })));
+        assert!(matches!(
+            file.save(vote(3, 8, false)),
+            Err(VoteError::Backwards { .. })
+        ));
+        assert!(matches!(
+            file.save(vote(3, 9, true)),
+            Err(VoteError::Backwards { .. })
+        ));
         drop(file);
-        let (file, stale) = VoteFile::open(Arc::new(RealFileSystem), folder.path(), OpenMode::Read).unwrap();
+        let (file, stale) =
+            VoteFile::open(Arc::new(RealFileSystem), folder.path(), OpenMode::Read).unwrap();
         assert_eq!((file.current(), stale), (Some(vote(3, 8, true)), None));
     }
 }

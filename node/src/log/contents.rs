@@ -33,13 +33,24 @@ pub struct LogContents {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ContentsError {
     #[error("entry {found} follows {last:?}: indices must be consecutive and terms must not fall")]
-    Gap { last: Option<LogPosition>, found: LogPosition },
-    #[error("the log was to be truncated after index {after}, which is before the committed {committed}")]
+    Gap {
+        last: Option<LogPosition>,
+        found: LogPosition,
+    },
+    #[error(
+        "the log was to be truncated after index {after}, which is before the committed {committed}"
+    )]
     TruncatesCommitted { after: u64, committed: LogPosition },
     #[error("{what} {position} is not in the order purged <= committed <= last")]
-    Order { what: &'static str, position: LogPosition },
+    Order {
+        what: &'static str,
+        position: LogPosition,
+    },
     #[error("entries between {purged:?} and the first one kept, {first}, are missing")]
-    Missing { purged: Option<LogPosition>, first: LogPosition },
+    Missing {
+        purged: Option<LogPosition>,
+        first: LogPosition,
+    },
 }
 
 impl LogContents {
@@ -97,7 +108,8 @@ impl LogContents {
     #[must_use]
     pub fn get(&self, index: u64) -> Option<&EntryLocation> {
         let first = self.entries.front()?.position.index;
-        self.entries.get(usize::try_from(index.checked_sub(first)?).ok()?)
+        self.entries
+            .get(usize::try_from(index.checked_sub(first)?).ok()?)
     }
 
     /// The ends of this log without its entries: what a new segment's header needs.
@@ -118,18 +130,28 @@ impl LogContents {
         if let Some(purged) = self.purged
             && self.committed < Some(purged)
         {
-            return Err(ContentsError::Order { what: "purged", position: purged });
+            return Err(ContentsError::Order {
+                what: "purged",
+                position: purged,
+            });
         }
         if let Some(committed) = self.committed
             && self.last() < Some(committed)
         {
-            return Err(ContentsError::Order { what: "committed", position: committed });
+            return Err(ContentsError::Order {
+                what: "committed",
+                position: committed,
+            });
         }
         Ok(())
     }
 
     /// Takes in one record.
-    pub(crate) fn apply(&mut self, kind: RecordKind, location: EntryLocation) -> Result<(), ContentsError> {
+    pub(crate) fn apply(
+        &mut self,
+        kind: RecordKind,
+        location: EntryLocation,
+    ) -> Result<(), ContentsError> {
         let position = location.position;
         match kind {
             RecordKind::Entry => {
@@ -139,7 +161,10 @@ impl LogContents {
                     None => position.index == 0 || self.entries.is_empty(),
                 };
                 if !follows {
-                    return Err(ContentsError::Gap { last, found: position });
+                    return Err(ContentsError::Gap {
+                        last,
+                        found: position,
+                    });
                 }
                 self.entries.push_back(location);
             }
@@ -154,12 +179,20 @@ impl LogContents {
                         committed,
                     });
                 }
-                while self.entries.back().is_some_and(|entry| entry.position.index >= keep_below) {
+                while self
+                    .entries
+                    .back()
+                    .is_some_and(|entry| entry.position.index >= keep_below)
+                {
                     self.entries.pop_back();
                 }
             }
             RecordKind::Purged => {
-                while self.entries.front().is_some_and(|entry| entry.position.index <= position.index) {
+                while self
+                    .entries
+                    .front()
+                    .is_some_and(|entry| entry.position.index <= position.index)
+                {
                     if let Some(entry) = self.entries.pop_front() {
                         self.before_first = Some(entry.position);
                     }
@@ -174,7 +207,10 @@ impl LogContents {
             }
             RecordKind::Committed => {
                 if Some(position.index) > self.last().map(|last| last.index) {
-                    return Err(ContentsError::Order { what: "committed", position });
+                    return Err(ContentsError::Order {
+                        what: "committed",
+                        position,
+                    });
                 }
                 self.committed = self.committed.max(Some(position));
             }
@@ -189,14 +225,23 @@ impl LogContents {
     /// The first that does not hold.
     pub fn validate(&self) -> Result<(), ContentsError> {
         if let Some(first) = self.entries.front()
-            && Some(first.position.index) != self.purged.map_or(Some(0), |purged| purged.index.checked_add(1))
+            && Some(first.position.index)
+                != self
+                    .purged
+                    .map_or(Some(0), |purged| purged.index.checked_add(1))
         {
-            return Err(ContentsError::Missing { purged: self.purged, first: first.position });
+            return Err(ContentsError::Missing {
+                purged: self.purged,
+                first: first.position,
+            });
         }
         if let Some(before) = self.before_first
             && self.purged < Some(before)
         {
-            return Err(ContentsError::Missing { purged: self.purged, first: before });
+            return Err(ContentsError::Missing {
+                purged: self.purged,
+                first: before,
+            });
         }
         let mut previous = self.purged;
         for entry in &self.entries {
@@ -204,7 +249,10 @@ impl LogContents {
             if let Some(previous) = previous
                 && (position.index != previous.index + 1 || position.term < previous.term)
             {
-                return Err(ContentsError::Gap { last: Some(previous), found: position });
+                return Err(ContentsError::Gap {
+                    last: Some(previous),
+                    found: position,
+                });
             }
             previous = Some(position);
         }
@@ -230,13 +278,23 @@ mod tests {
     fn entries_are_consecutive_and_truncation_never_reaches_what_is_committed() {
         let mut contents = LogContents::default();
         for index in 0..5 {
-            contents.apply(RecordKind::Entry, location(1, index)).unwrap();
+            contents
+                .apply(RecordKind::Entry, location(1, index))
+                .unwrap();
         }
         assert!(contents.apply(RecordKind::Entry, location(1, 6)).is_err());
         assert!(contents.apply(RecordKind::Entry, location(0, 5)).is_err());
-        contents.apply(RecordKind::Committed, location(1, 2)).unwrap();
-        assert!(contents.apply(RecordKind::TruncateAfter, location(0, 2)).is_err());
-        contents.apply(RecordKind::TruncateAfter, location(0, 3)).unwrap();
+        contents
+            .apply(RecordKind::Committed, location(1, 2))
+            .unwrap();
+        assert!(
+            contents
+                .apply(RecordKind::TruncateAfter, location(0, 2))
+                .is_err()
+        );
+        contents
+            .apply(RecordKind::TruncateAfter, location(0, 3))
+            .unwrap();
         assert_eq!(contents.last(), Some(LogPosition { term: 1, index: 2 }));
         contents.validate().unwrap();
     }
@@ -245,7 +303,9 @@ mod tests {
     fn purging_keeps_the_order_also_beyond_the_end() {
         let mut contents = LogContents::default();
         for index in 0..5 {
-            contents.apply(RecordKind::Entry, location(1, index)).unwrap();
+            contents
+                .apply(RecordKind::Entry, location(1, index))
+                .unwrap();
         }
         contents.apply(RecordKind::Purged, location(1, 2)).unwrap();
         contents.validate().unwrap();

@@ -8,8 +8,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::contents::{EntryLocation, LogContents};
 use super::format::{
     LogIdentity, MAXIMUM_PAYLOAD_BYTES, NewRecord, RECORD_HEADER_BYTES, RecordKind, RecordPlace,
-    SEGMENT_HEADER_BYTES, SegmentHeader, decode_record_header, encode_record, encode_segment_header,
-    payload_matches, record_bytes,
+    SEGMENT_HEADER_BYTES, SegmentHeader, decode_record_header, encode_record,
+    encode_segment_header, payload_matches, record_bytes,
 };
 use super::open::LogError;
 use crate::disk::{File, OpenMode, SharedFileSystem, read_exact_at};
@@ -24,7 +24,9 @@ pub struct LogOptions {
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { segment_bytes: 64 * 1024 * 1024 }
+        Self {
+            segment_bytes: 64 * 1024 * 1024,
+        }
     }
 }
 
@@ -43,12 +45,18 @@ pub(crate) struct Segment {
 #[derive(Clone, Debug)]
 pub struct SegmentReaders {
     identity: LogIdentity,
-    segments: Arc<RwLock<BTreeMap<u64, (PathBuf, Arc<dyn File>)>>>,
+    segments: Arc<RwLock<OpenSegments>>,
 }
+
+/// By their numbers.
+type OpenSegments = BTreeMap<u64, (PathBuf, Arc<dyn File>)>;
 
 impl SegmentReaders {
     pub(crate) fn new(identity: LogIdentity, segments: &[Segment]) -> Self {
-        let readers = Self { identity, segments: Arc::default() };
+        let readers = Self {
+            identity,
+            segments: Arc::default(),
+        };
         for segment in segments {
             readers.insert(segment);
         }
@@ -80,7 +88,9 @@ impl SegmentReaders {
             .unwrap_or_else(PoisonError::into_inner)
             .get(&location.segment)
             .cloned()
-            .ok_or(LogError::MissingSegment { number: location.segment })?;
+            .ok_or(LogError::MissingSegment {
+                number: location.segment,
+            })?;
         read_entry(file.as_ref(), &path, &self.identity, location)
     }
 }
@@ -155,9 +165,15 @@ impl LogFiles {
             .iter()
             .find(|(_, _, payload)| payload.len() > MAXIMUM_PAYLOAD_BYTES)
         {
-            return Err(LogError::TooLarge { position: *position, bytes: payload.len() });
+            return Err(LogError::TooLarge {
+                position: *position,
+                bytes: payload.len(),
+            });
         }
-        let batch_bytes: u64 = records.iter().map(|(_, _, payload)| record_bytes(payload.len())).sum();
+        let batch_bytes: u64 = records
+            .iter()
+            .map(|(_, _, payload)| record_bytes(payload.len()))
+            .sum();
         self.make_room(batch_bytes, contents)?;
 
         let batch = self.next_batch;
@@ -170,8 +186,16 @@ impl LogFiles {
             encode_record(
                 &mut buffer,
                 &self.identity,
-                RecordPlace { segment: number, offset_bytes, batch },
-                NewRecord { kind: *kind, position: *position, payload },
+                RecordPlace {
+                    segment: number,
+                    offset_bytes,
+                    batch,
+                },
+                NewRecord {
+                    kind: *kind,
+                    position: *position,
+                    payload,
+                },
             );
             locations.push(EntryLocation {
                 position: *position,
@@ -217,14 +241,28 @@ impl LogFiles {
             .options
             .segment_bytes
             .max(SEGMENT_HEADER_BYTES + batch_bytes + seal_bytes);
-        let next = create_segment(&self.file_system, &self.folder, &self.identity, &header, length_bytes)?;
+        let next = create_segment(
+            &self.file_system,
+            &self.folder,
+            &self.identity,
+            &header,
+            length_bytes,
+        )?;
 
         let mut seal = Vec::new();
         encode_record(
             &mut seal,
             &self.identity,
-            RecordPlace { segment: active.number, offset_bytes: self.end_bytes, batch: self.next_batch },
-            NewRecord { kind: RecordKind::Sealed, position: contents.last().unwrap_or_default(), payload: &[] },
+            RecordPlace {
+                segment: active.number,
+                offset_bytes: self.end_bytes,
+                batch: self.next_batch,
+            },
+            NewRecord {
+                kind: RecordKind::Sealed,
+                position: contents.last().unwrap_or_default(),
+                payload: &[],
+            },
         );
         active
             .file
@@ -245,7 +283,9 @@ impl LogFiles {
     /// Those of the operating system.
     pub fn remove_purged(&mut self, purged: LogPosition) -> Result<(), LogError> {
         while self.segments.len() > 1
-            && self.segments[0].highest_index.is_none_or(|highest| highest <= purged.index)
+            && self.segments[0]
+                .highest_index
+                .is_none_or(|highest| highest <= purged.index)
         {
             let segment = self.segments.remove(0);
             self.readers.remove(segment.number);
@@ -264,7 +304,10 @@ impl LogFiles {
     /// Bytes that the segments take on the disk.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.length_bytes).sum()
+        self.segments
+            .iter()
+            .map(|segment| segment.length_bytes)
+            .sum()
     }
 }
 
@@ -285,12 +328,19 @@ fn read_entry(
         offset_bytes: location.offset_bytes,
         entry: Some(location.position),
     };
-    let header = decode_record_header(&bytes, identity, location.segment, location.offset_bytes).ok_or_else(damaged)?;
+    let header = decode_record_header(&bytes, identity, location.segment, location.offset_bytes)
+        .ok_or_else(damaged)?;
     if header.position != location.position || header.payload_bytes != location.payload_bytes {
         return Err(damaged());
     }
     let payload = bytes.split_off(RECORD_HEADER_BYTES);
-    if !payload_matches(&header, &payload, identity, location.segment, location.offset_bytes) {
+    if !payload_matches(
+        &header,
+        &payload,
+        identity,
+        location.segment,
+        location.offset_bytes,
+    ) {
         return Err(damaged());
     }
     Ok(payload)

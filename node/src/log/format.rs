@@ -86,11 +86,15 @@ pub(crate) struct RecordHeader {
 }
 
 fn number_u32(bytes: &[u8], offset: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(bytes.get(offset..offset + 4)?.try_into().ok()?))
+    Some(u32::from_le_bytes(
+        bytes.get(offset..offset + 4)?.try_into().ok()?,
+    ))
 }
 
 fn number_u64(bytes: &[u8], offset: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(bytes.get(offset..offset + 8)?.try_into().ok()?))
+    Some(u64::from_le_bytes(
+        bytes.get(offset..offset + 8)?.try_into().ok()?,
+    ))
 }
 
 fn seed(identity: &LogIdentity, segment: u64, offset_bytes: u64) -> u32 {
@@ -103,7 +107,8 @@ fn seed(identity: &LogIdentity, segment: u64, offset_bytes: u64) -> u32 {
 
 /// Length of a record on disk, with its padding.
 pub(crate) fn record_bytes(payload_bytes: usize) -> u64 {
-    ((RECORD_HEADER_BYTES + payload_bytes + RECORD_TRAILER.len()) as u64).next_multiple_of(RECORD_ALIGNMENT_BYTES)
+    ((RECORD_HEADER_BYTES + payload_bytes + RECORD_TRAILER.len()) as u64)
+        .next_multiple_of(RECORD_ALIGNMENT_BYTES)
 }
 
 /// A record to be written.
@@ -123,21 +128,35 @@ pub(crate) struct RecordPlace {
 }
 
 /// Appends one record to `buffer`, as it must stand at `place`.
-pub(crate) fn encode_record(buffer: &mut Vec<u8>, identity: &LogIdentity, place: RecordPlace, record: NewRecord<'_>) {
-    let NewRecord { kind, position, payload } = record;
+pub(crate) fn encode_record(
+    buffer: &mut Vec<u8>,
+    identity: &LogIdentity,
+    place: RecordPlace,
+    record: NewRecord<'_>,
+) {
+    let NewRecord {
+        kind,
+        position,
+        payload,
+    } = record;
     let start = buffer.len();
     let crc_seed = seed(identity, place.segment, place.offset_bytes);
     let payload_crc = crc32c::crc32c_append(crc_seed, payload);
     buffer.extend_from_slice(&RECORD_MAGIC);
     buffer.extend_from_slice(&[0; 4]); // the header's checksum, below
     buffer.extend_from_slice(&payload_crc.to_le_bytes());
-    buffer.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes());
+    buffer.extend_from_slice(
+        &u32::try_from(payload.len())
+            .unwrap_or(u32::MAX)
+            .to_le_bytes(),
+    );
     buffer.extend_from_slice(&position.term.to_le_bytes());
     buffer.extend_from_slice(&position.index.to_le_bytes());
     buffer.extend_from_slice(&place.batch.to_le_bytes());
     buffer.push(kind as u8);
     buffer.extend_from_slice(&[0; 7]);
-    let header_crc = crc32c::crc32c_append(crc_seed, &buffer[start + 8..start + RECORD_HEADER_BYTES]);
+    let header_crc =
+        crc32c::crc32c_append(crc_seed, &buffer[start + 8..start + RECORD_HEADER_BYTES]);
     buffer[start + 4..start + 8].copy_from_slice(&header_crc.to_le_bytes());
     buffer.extend_from_slice(payload);
     buffer.extend_from_slice(&RECORD_TRAILER);
@@ -191,13 +210,21 @@ fn push_position(bytes: &mut Vec<u8>, position: Option<LogPosition>) {
     // An index of zero means "none": entry 0 is the membership that the cluster begins with, so
     // indices are stored plus one.
     bytes.extend_from_slice(&position.map_or(0, |position| position.term).to_le_bytes());
-    bytes.extend_from_slice(&position.map_or(0, |position| position.index + 1).to_le_bytes());
+    bytes.extend_from_slice(
+        &position
+            .map_or(0, |position| position.index + 1)
+            .to_le_bytes(),
+    );
 }
 
 fn position_at(bytes: &[u8], offset: usize) -> Option<Option<LogPosition>> {
     let term = number_u64(bytes, offset)?;
     let index = number_u64(bytes, offset + 8)?;
-    Some(index.checked_sub(1).map(|index| LogPosition { term, index }))
+    Some(
+        index
+            .checked_sub(1)
+            .map(|index| LogPosition { term, index }),
+    )
 }
 
 /// The header block of a segment.
@@ -224,7 +251,10 @@ pub(crate) fn encode_segment_header(identity: &LogIdentity, header: &SegmentHead
 /// What a segment's first block says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SegmentHeaderRead {
-    Good { header: SegmentHeader, identity: LogIdentity },
+    Good {
+        header: SegmentHeader,
+        identity: LogIdentity,
+    },
     UnknownFormat(u32),
     Damaged,
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::contents::{ContentsError, EntryLocation, LogContents};
 use super::files::{LogFiles, LogOptions, Segment, SegmentReaders, create_segment};
 use super::format::{
-    LogIdentity, RecordKind, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentHeaderRead, decode_segment_header,
+    LogIdentity, RecordKind, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentHeaderRead,
+    decode_segment_header,
 };
 use super::scan::{SegmentEnd, SegmentScan, scan_segment};
 use crate::disk::{OpenMode, SharedFileSystem, read_exact_at};
@@ -17,15 +18,27 @@ use crate::position::LogPosition;
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     #[error("failed to {action} {path}", path = path.display())]
-    Io { action: &'static str, path: PathBuf, source: io::Error },
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
     #[error("the volume has made promises, but its log is gone")]
     Missing,
     #[error("{path} is damaged at byte {offset_bytes}{}", entry.map(|entry| format!(" (entry {entry})")).unwrap_or_default(), path = path.display())]
-    Damaged { path: PathBuf, offset_bytes: u64, entry: Option<LogPosition> },
+    Damaged {
+        path: PathBuf,
+        offset_bytes: u64,
+        entry: Option<LogPosition>,
+    },
     #[error("segment {number} of the log is missing")]
     MissingSegment { number: u64 },
     #[error("{path} belongs to node {found:?}, not to {expected:?}", path = path.display())]
-    WrongIdentity { path: PathBuf, found: LogIdentity, expected: LogIdentity },
+    WrongIdentity {
+        path: PathBuf,
+        found: LogIdentity,
+        expected: LogIdentity,
+    },
     #[error("{path} has format version {version}, which this version does not know", path = path.display())]
     UnknownFormat { path: PathBuf, version: u32 },
     #[error("the log contradicts itself")]
@@ -36,7 +49,11 @@ pub enum LogError {
 
 impl LogError {
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::Io { action, path: path.to_owned(), source }
+        Self::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        }
     }
 }
 
@@ -82,13 +99,23 @@ pub fn open_log(
     file_system
         .create_directories(folder)
         .map_err(|source| LogError::io("create", folder, source))?;
-    let mut read = read_log(file_system, folder, &identity, OpenMode::ReadWrite, must_exist)?;
+    let mut read = read_log(
+        file_system,
+        folder,
+        &identity,
+        OpenMode::ReadWrite,
+        must_exist,
+    )?;
     for path in &read.unused {
         crate::disk::remove_durably(file_system.as_ref(), path)
             .map_err(|source| LogError::io("remove", path, source))?;
     }
     if read.segments.is_empty() {
-        let header = SegmentHeader { number: 1, next_batch: 1, ..SegmentHeader::default() };
+        let header = SegmentHeader {
+            number: 1,
+            next_batch: 1,
+            ..SegmentHeader::default()
+        };
         read.segments.push(create_segment(
             file_system,
             folder,
@@ -131,7 +158,11 @@ pub fn inspect_log(
         .exists(folder)
         .map_err(|source| LogError::io("look for", folder, source))?;
     if !exists {
-        return if must_exist { Err(LogError::Missing) } else { Ok((LogContents::default(), None)) };
+        return if must_exist {
+            Err(LogError::Missing)
+        } else {
+            Ok((LogContents::default(), None))
+        };
     }
     let read = read_log(file_system, folder, &identity, OpenMode::Read, must_exist)?;
     Ok((read.contents, read.torn_tail))
@@ -181,7 +212,9 @@ fn read_log(
             .map_err(|source| LogError::io("read", &path, source))?;
         if let Some(previous) = read.segments.last() {
             if header.number != previous.number + 1 {
-                return Err(LogError::MissingSegment { number: previous.number + 1 });
+                return Err(LogError::MissingSegment {
+                    number: previous.number + 1,
+                });
             }
             if !sealed {
                 // The crash came after the next segment was made and before this one was sealed.
@@ -196,12 +229,15 @@ fn read_log(
                 });
             }
         } else {
-            read.contents = LogContents::starting_after(header.last, header.purged, header.committed);
+            read.contents =
+                LogContents::starting_after(header.last, header.purged, header.committed);
         }
         sealed = take_in(&mut read, &header, &scan, file, path)?;
     }
     if sealed && let Some(last) = read.segments.last() {
-        return Err(LogError::MissingSegment { number: last.number + 1 });
+        return Err(LogError::MissingSegment {
+            number: last.number + 1,
+        });
     }
     read.contents.validate()?;
     Ok(read)
@@ -212,20 +248,31 @@ fn read_header(
     path: &Path,
     identity: &LogIdentity,
 ) -> Result<SegmentHeader, LogError> {
-    let damaged = LogError::Damaged { path: path.to_owned(), offset_bytes: 0, entry: None };
-    let Ok(bytes) = read_exact_at(file, 0, usize::try_from(SEGMENT_HEADER_BYTES).unwrap_or(0)) else {
+    let damaged = LogError::Damaged {
+        path: path.to_owned(),
+        offset_bytes: 0,
+        entry: None,
+    };
+    let Ok(bytes) = read_exact_at(file, 0, usize::try_from(SEGMENT_HEADER_BYTES).unwrap_or(0))
+    else {
         return Err(damaged);
     };
     match decode_segment_header(&bytes) {
-        SegmentHeaderRead::Good { header, identity: found } if found == *identity => Ok(header),
-        SegmentHeaderRead::Good { identity: found, .. } => Err(LogError::WrongIdentity {
+        SegmentHeaderRead::Good {
+            header,
+            identity: found,
+        } if found == *identity => Ok(header),
+        SegmentHeaderRead::Good {
+            identity: found, ..
+        } => Err(LogError::WrongIdentity {
             path: path.to_owned(),
             found,
             expected: *identity,
         }),
-        SegmentHeaderRead::UnknownFormat(version) => {
-            Err(LogError::UnknownFormat { path: path.to_owned(), version })
-        }
+        SegmentHeaderRead::UnknownFormat(version) => Err(LogError::UnknownFormat {
+            path: path.to_owned(),
+            version,
+        }),
         SegmentHeaderRead::Damaged => Err(damaged),
     }
 }

@@ -3,8 +3,9 @@
 use std::io;
 
 use super::format::{
-    LogIdentity, RECORD_ALIGNMENT_BYTES, RECORD_HEADER_BYTES, RECORD_MAGIC, RECORD_TRAILER, RecordHeader, RecordKind,
-    SECTOR_BYTES, SEGMENT_HEADER_BYTES, decode_record_header, payload_matches, record_bytes,
+    LogIdentity, RECORD_ALIGNMENT_BYTES, RECORD_HEADER_BYTES, RECORD_MAGIC, RECORD_TRAILER,
+    RecordHeader, RecordKind, SECTOR_BYTES, SEGMENT_HEADER_BYTES, decode_record_header,
+    payload_matches, record_bytes,
 };
 use crate::disk::{File, read_exact_at};
 
@@ -42,7 +43,11 @@ pub(crate) struct SegmentScan {
 }
 
 /// Reads all records of a segment. Only the whole file is in memory, never more than one segment.
-pub(crate) fn scan_segment(file: &dyn File, identity: &LogIdentity, segment: u64) -> io::Result<SegmentScan> {
+pub(crate) fn scan_segment(
+    file: &dyn File,
+    identity: &LogIdentity,
+    segment: u64,
+) -> io::Result<SegmentScan> {
     let length = file.length_bytes()?;
     let body_bytes = usize::try_from(length.saturating_sub(SEGMENT_HEADER_BYTES)).unwrap_or(0);
     let body = read_exact_at(file, SEGMENT_HEADER_BYTES, body_bytes)?;
@@ -63,11 +68,16 @@ fn scan_body(body: &[u8], identity: &LogIdentity, segment: u64) -> SegmentScan {
         let payload_start = at + RECORD_HEADER_BYTES;
         let whole = body
             .get(payload_start..payload_start + header.payload_bytes)
-            .is_some_and(|payload| payload_matches(&header, payload, identity, segment, offset_bytes));
+            .is_some_and(|payload| {
+                payload_matches(&header, payload, identity, segment, offset_bytes)
+            });
         if !whole {
             break judge_bad_payload(body, at, &header, identity, segment);
         }
-        records.push(ScannedRecord { header, offset_bytes });
+        records.push(ScannedRecord {
+            header,
+            offset_bytes,
+        });
         at += usize::try_from(record_bytes(header.payload_bytes)).unwrap_or(usize::MAX);
         if header.kind == RecordKind::Sealed {
             break SegmentEnd::Sealed;
@@ -93,13 +103,23 @@ fn garbage_end(body: &[u8], from: usize) -> Option<usize> {
 }
 
 /// Any record behind `from` that belongs where it stands, of a batch later than `batch`.
-fn later_batch_exists(body: &[u8], from: usize, batch: Option<u64>, identity: &LogIdentity, segment: u64) -> bool {
+fn later_batch_exists(
+    body: &[u8],
+    from: usize,
+    batch: Option<u64>,
+    identity: &LogIdentity,
+    segment: u64,
+) -> bool {
     let alignment = usize::try_from(RECORD_ALIGNMENT_BYTES).unwrap_or(8);
     let mut at = from.next_multiple_of(alignment);
     while at + RECORD_HEADER_BYTES <= body.len() {
         if body[at..at + 4] == RECORD_MAGIC
-            && let Some(header) =
-                decode_record_header(&body[at..], identity, segment, SEGMENT_HEADER_BYTES + at as u64)
+            && let Some(header) = decode_record_header(
+                &body[at..],
+                identity,
+                segment,
+                SEGMENT_HEADER_BYTES + at as u64,
+            )
             && batch.is_none_or(|batch| header.batch > batch)
         {
             return true;
@@ -165,9 +185,10 @@ fn judge_bad_payload(
         && (end > body.len() || has_unwritten_sector(body, payload_start, end))
     {
         return SegmentEnd::Torn {
-            garbage_end_bytes: SEGMENT_HEADER_BYTES
-                + garbage_end(body, at).unwrap_or(at) as u64,
+            garbage_end_bytes: SEGMENT_HEADER_BYTES + garbage_end(body, at).unwrap_or(at) as u64,
         };
     }
-    SegmentEnd::Damaged { entry: Some(*header) }
+    SegmentEnd::Damaged {
+        entry: Some(*header),
+    }
 }

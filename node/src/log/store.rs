@@ -44,7 +44,11 @@ impl StoreFailure {
     /// Whether the disk itself failed, rather than what was asked of it.
     #[must_use]
     pub fn is_disk_failure(&self) -> bool {
-        !matches!(self, Self::Vote(VoteError::Backwards { .. }) | Self::Log(LogError::Inconsistent(_) | LogError::TooLarge { .. }))
+        !matches!(
+            self,
+            Self::Vote(VoteError::Backwards { .. })
+                | Self::Log(LogError::Inconsistent(_) | LogError::TooLarge { .. })
+        )
     }
 }
 
@@ -134,14 +138,22 @@ impl LogStore {
         thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || writer.run(&operations))?;
-        Ok(Self { view, readers, queue })
+        Ok(Self {
+            view,
+            readers,
+            queue,
+        })
     }
 
     /// The ends of the log, with what is queued.
     #[must_use]
     pub fn state(&self) -> LogState {
         let view = lock(&self.view);
-        LogState { last: view.last, purged: view.purged, committed: view.committed }
+        LogState {
+            last: view.last,
+            purged: view.purged,
+            committed: view.committed,
+        }
     }
 
     /// The newest durable vote.
@@ -179,7 +191,11 @@ impl LogStore {
     pub fn truncate_after(&self, keep: Option<LogPosition>, completion: Completion) {
         let mut view = lock(&self.view);
         let keep_index = keep.map(|keep| keep.index);
-        while view.cache.back().is_some_and(|(position, _)| Some(position.index) > keep_index) {
+        while view
+            .cache
+            .back()
+            .is_some_and(|(position, _)| Some(position.index) > keep_index)
+        {
             if let Some((_, payload)) = view.cache.pop_back() {
                 view.cache_bytes -= payload.len();
             }
@@ -192,7 +208,11 @@ impl LogStore {
     /// Lets go of all entries up to `position`, which a durable snapshot holds.
     pub fn purge(&self, position: LogPosition, completion: Completion) {
         let mut view = lock(&self.view);
-        while view.cache.front().is_some_and(|(held, _)| held.index <= position.index) {
+        while view
+            .cache
+            .front()
+            .is_some_and(|(held, _)| held.index <= position.index)
+        {
             if let Some((_, payload)) = view.cache.pop_front() {
                 view.cache_bytes -= payload.len();
                 view.written = view.written.saturating_sub(1);
@@ -225,7 +245,12 @@ impl LogStore {
     ///
     /// # Errors
     /// When an entry cannot be read, with its name.
-    pub fn read(&self, start: u64, end: u64, maximum_bytes: usize) -> Result<Vec<(LogPosition, Bytes)>, LogError> {
+    pub fn read(
+        &self,
+        start: u64,
+        end: u64,
+        maximum_bytes: usize,
+    ) -> Result<Vec<(LogPosition, Bytes)>, LogError> {
         enum Source {
             Memory(LogPosition, Bytes),
             Disk(EntryLocation),
@@ -256,7 +281,10 @@ impl LogStore {
             .into_iter()
             .map(|source| match source {
                 Source::Memory(position, payload) => Ok((position, payload)),
-                Source::Disk(location) => Ok((location.position, Bytes::from(self.readers.read(&location)?))),
+                Source::Disk(location) => Ok((
+                    location.position,
+                    Bytes::from(self.readers.read(&location)?),
+                )),
             })
             .collect()
     }
@@ -271,7 +299,8 @@ impl LogStore {
 impl View {
     fn cached(&self, index: u64) -> Option<&(LogPosition, Bytes)> {
         let first = self.cache.front()?.0.index;
-        self.cache.get(usize::try_from(index.checked_sub(first)?).ok()?)
+        self.cache
+            .get(usize::try_from(index.checked_sub(first)?).ok()?)
     }
 
     fn shrink_cache(&mut self) {
@@ -357,7 +386,11 @@ impl Writer {
             Operation::TruncateAfter(keep, completion) => {
                 // Stored as the first index to void, so that "everything" is zero.
                 let index = keep.map_or(0, |keep| keep + 1);
-                batch.push(RecordKind::TruncateAfter, LogPosition { term: 0, index }, Bytes::new());
+                batch.push(
+                    RecordKind::TruncateAfter,
+                    LogPosition { term: 0, index },
+                    Bytes::new(),
+                );
                 batch.completions.push(completion);
             }
             Operation::Purge(position, completion) => {
@@ -401,14 +434,22 @@ impl Writer {
     fn check_alive(&self) -> Result<(), StoreFailure> {
         match &lock(&self.view).failure {
             None => Ok(()),
-            Some(text) => Err(LogError::io("go on writing to", &self.files.folder, io::Error::other(text.clone())).into()),
+            Some(text) => Err(LogError::io(
+                "go on writing to",
+                &self.files.folder,
+                io::Error::other(text.clone()),
+            )
+            .into()),
         }
     }
 
     /// The superblock says that promises exist before the first one does: from then on their
     /// absence is known to be a loss.
     fn mark_promised(&self) -> Result<(), StoreFailure> {
-        let mut superblock = self.superblock.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut superblock = self
+            .superblock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         Ok(superblock.update(|superblock| superblock.made_promises = true)?)
     }
 
@@ -436,12 +477,14 @@ impl Writer {
         {
             let mut view = lock(&self.view);
             for ((kind, _, _), location) in records.iter().zip(locations) {
-                view.contents.apply(*kind, location).map_err(LogError::from)?;
+                view.contents
+                    .apply(*kind, location)
+                    .map_err(LogError::from)?;
             }
             let last_written = view.contents.last();
-            view.written = view
-                .cache
-                .partition_point(|(position, _)| Some(position.index) <= last_written.map(|last| last.index));
+            view.written = view.cache.partition_point(|(position, _)| {
+                Some(position.index) <= last_written.map(|last| last.index)
+            });
             view.shrink_cache();
             debug_assert!(view.contents.validate_ends().is_ok());
         }

@@ -11,8 +11,8 @@ use prost::Message as _;
 use quadraft_protocol::v1;
 
 use super::types::{
-    EncodedCommand, Entry, LogId, MemberAddresses, Membership, Payload, StoredMembership, Vote, to_log_id,
-    to_position,
+    EncodedCommand, Entry, LogId, MemberAddresses, Membership, Payload, StoredMembership, Vote,
+    to_log_id, to_position,
 };
 use crate::position::LogPosition;
 
@@ -22,7 +22,7 @@ const MEMBERSHIP: u8 = 2;
 
 /// Bytes that are not what they should be.
 #[derive(Debug, thiserror::Error)]
-pub enum CodecError {
+pub(crate) enum CodecError {
     #[error("an entry's payload is empty")]
     Empty,
     #[error("an entry's payload has the unknown kind {0}")]
@@ -64,7 +64,8 @@ pub(crate) fn decode_payload(bytes: &Bytes) -> Result<Payload, CodecError> {
         BLANK => Err(CodecError::BlankWithContent(bytes.len() - 1)),
         COMMAND => Ok(EntryPayload::Normal(EncodedCommand(bytes.slice(1..)))),
         MEMBERSHIP => {
-            let message = v1::Membership::decode(bytes.slice(1..)).map_err(CodecError::Membership)?;
+            let message =
+                v1::Membership::decode(bytes.slice(1..)).map_err(CodecError::Membership)?;
             Ok(EntryPayload::Membership(read_membership(&message)?.1))
         }
         other => Err(CodecError::UnknownKind(other)),
@@ -91,13 +92,18 @@ pub(crate) fn decode_stored_membership(bytes: &[u8]) -> Result<StoredMembership,
     Ok(StoredMembership::new(log_id, membership))
 }
 
-pub(crate) fn membership_message(log_id: Option<&LogId>, membership: &Membership) -> v1::Membership {
+pub(crate) fn membership_message(
+    log_id: Option<&LogId>,
+    membership: &Membership,
+) -> v1::Membership {
     v1::Membership {
         log_id: log_id.map(log_id_message),
         configurations: membership
             .get_joint_config()
             .iter()
-            .map(|voters| v1::VoterSet { voters: voters.iter().copied().collect() })
+            .map(|voters| v1::VoterSet {
+                voters: voters.iter().copied().collect(),
+            })
             .collect(),
         members: membership
             .nodes()
@@ -114,7 +120,9 @@ pub(crate) fn stored_membership_message(membership: &StoredMembership) -> v1::Me
     membership_message(membership.log_id().as_ref(), membership.membership())
 }
 
-pub(crate) fn read_membership(message: &v1::Membership) -> Result<(Option<LogId>, Membership), CodecError> {
+pub(crate) fn read_membership(
+    message: &v1::Membership,
+) -> Result<(Option<LogId>, Membership), CodecError> {
     let configurations: Vec<BTreeSet<u64>> = message
         .configurations
         .iter()
@@ -126,7 +134,10 @@ pub(crate) fn read_membership(message: &v1::Membership) -> Result<(Option<LogId>
         .map(|member| (member.node_id, addresses(member)))
         .collect();
     if configurations.is_empty() && members.is_empty() {
-        return Ok((message.log_id.as_ref().map(read_log_id), Membership::default()));
+        return Ok((
+            message.log_id.as_ref().map(read_log_id),
+            Membership::default(),
+        ));
     }
     let membership = Membership::new(configurations, members)
         .map_err(|error| CodecError::InvalidMembership(error.to_string()))?;
@@ -142,15 +153,24 @@ pub(crate) fn addresses(member: &v1::Member) -> MemberAddresses {
 
 pub(crate) fn log_id_message(log_id: &LogId) -> v1::LogId {
     let position = to_position(log_id);
-    v1::LogId { term: position.term, index: position.index }
+    v1::LogId {
+        term: position.term,
+        index: position.index,
+    }
 }
 
 pub(crate) fn position_message(position: LogPosition) -> v1::LogId {
-    v1::LogId { term: position.term, index: position.index }
+    v1::LogId {
+        term: position.term,
+        index: position.index,
+    }
 }
 
 pub(crate) fn read_log_id(message: &v1::LogId) -> LogId {
-    to_log_id(LogPosition { term: message.term, index: message.index })
+    to_log_id(LogPosition {
+        term: message.term,
+        index: message.index,
+    })
 }
 
 pub(crate) fn vote_message(vote: &Vote) -> v1::Vote {
@@ -176,10 +196,19 @@ mod tests {
     use super::*;
 
     fn membership() -> Membership {
-        let member = |name: &str| MemberAddresses { peer: format!("{name}:7879"), http: format!("{name}:7878") };
+        let member = |name: &str| MemberAddresses {
+            peer: format!("{name}:7879"),
+            http: format!("{name}:7878"),
+        };
         Membership::new(
             vec![BTreeSet::from([1, 2, 3]), BTreeSet::from([1, 2, 4])],
-            BTreeMap::from([(1, member("a")), (2, member("b")), (3, member("c")), (4, member("d")), (5, member("e"))]),
+            BTreeMap::from([
+                (1, member("a")),
+                (2, member("b")),
+                (3, member("c")),
+                (4, member("d")),
+                (5, member("e")),
+            ]),
         )
         .unwrap()
     }
@@ -194,7 +223,10 @@ mod tests {
             assert_eq!(decode_payload(&encode_payload(&payload)).unwrap(), payload);
         }
         let stored = StoredMembership::new(Some(LogId::new_term_index(3, 9)), membership());
-        assert_eq!(decode_stored_membership(&encode_stored_membership(&stored)).unwrap(), stored);
+        assert_eq!(
+            decode_stored_membership(&encode_stored_membership(&stored)).unwrap(),
+            stored
+        );
     }
 
     #[test]
@@ -211,11 +243,20 @@ mod tests {
             Some(LogId::new_term_index(3, 9)),
             Membership::new(
                 vec![BTreeSet::from([1])],
-                BTreeMap::from([(1, MemberAddresses { peer: "a:1".into(), http: "a:2".into() })]),
+                BTreeMap::from([(
+                    1,
+                    MemberAddresses {
+                        peer: "a:1".into(),
+                        http: "a:2".into(),
+                    },
+                )]),
             )
             .unwrap(),
         );
-        let hex: String = encode_stored_membership(&stored).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = encode_stored_membership(&stored)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         assert_eq!(
             hex,
             "0a0408031009120a0a0801000000000000001a13090100000000000000\

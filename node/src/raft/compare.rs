@@ -38,12 +38,18 @@ async fn compare_with_leader(node: &Node) {
     let answer = async {
         let mut connection = AdminConnection::connect(&address, CALL_DEADLINE).await?;
         connection
-            .digest_at(v1::DigestAtRequest { log_index: applied.index })
+            .digest_at(v1::DigestAtRequest {
+                log_index: applied.index,
+            })
             .await
     }
     .await;
     // "Could not compare" is unknown, never equal, and never different.
-    let Ok(v1::DigestAtResponse { known: true, digest }) = answer else {
+    let Ok(v1::DigestAtResponse {
+        known: true,
+        digest,
+    }) = answer
+    else {
         return;
     };
     if digest != own {

@@ -23,7 +23,9 @@ pub enum WriteFailure {
     #[error("too many writes are waiting")]
     Overloaded,
     /// The write may or may not be, or become, committed.
-    #[error("the outcome is unknown: send the same request with the same Idempotency-Key again to learn it")]
+    #[error(
+        "the outcome is unknown: send the same request with the same Idempotency-Key again to learn it"
+    )]
     OutcomeUnknown,
     /// Nothing was proposed.
     #[error("the node takes no writes: {0}")]

@@ -33,26 +33,44 @@ impl Node {
     ///
     /// # Errors
     /// See [`WriteFailure`]: all but `OutcomeUnknown` mean that nothing was changed.
-    pub async fn write(&self, id: RequestId, write: Write, deadline: Duration) -> Result<Committed, WriteFailure> {
+    pub async fn write(
+        &self,
+        id: RequestId,
+        write: Write,
+        deadline: Duration,
+    ) -> Result<Committed, WriteFailure> {
         let until = Instant::now() + deadline;
         let mut may_be_proposed = false;
         loop {
             if self.is_stopping() {
-                return Err(if may_be_proposed { WriteFailure::OutcomeUnknown } else { WriteFailure::Stopped });
+                return Err(if may_be_proposed {
+                    WriteFailure::OutcomeUnknown
+                } else {
+                    WriteFailure::Stopped
+                });
             }
             let attempt = match self.leader() {
-                Some((leader, _)) if leader == self.node_id().0 => self.write_here(id, write.clone(), until).await,
-                Some((leader, address)) => self.write_there(leader, &address, id, &write, until).await,
+                Some((leader, _)) if leader == self.node_id().0 => {
+                    self.write_here(id, write.clone(), until).await
+                }
+                Some((leader, address)) => {
+                    self.write_there(leader, &address, id, &write, until).await
+                }
                 None => Attempt::NotProposed,
             };
             match attempt {
-                Attempt::Done(Err(WriteFailure::NoLeader | WriteFailure::Overloaded)) if may_be_proposed => {}
+                Attempt::Done(Err(WriteFailure::NoLeader | WriteFailure::Overloaded))
+                    if may_be_proposed => {}
                 Attempt::Done(result) => return result,
                 Attempt::NotProposed => {}
                 Attempt::Unknown => may_be_proposed = true,
             }
             if !self.wait_for_another_leader(until).await {
-                return Err(if may_be_proposed { WriteFailure::OutcomeUnknown } else { WriteFailure::NoLeader });
+                return Err(if may_be_proposed {
+                    WriteFailure::OutcomeUnknown
+                } else {
+                    WriteFailure::NoLeader
+                });
             }
         }
     }
@@ -60,13 +78,22 @@ impl Node {
     async fn write_here(&self, id: RequestId, write: Write, until: Instant) -> Attempt {
         match self.writer().write(id, write, until).await {
             WriterAnswer::Committed(committed) => Attempt::Done(Ok(committed)),
-            WriterAnswer::Failed(WriteFailure::NoLeader) | WriterAnswer::NotLeader => Attempt::NotProposed,
+            WriterAnswer::Failed(WriteFailure::NoLeader) | WriterAnswer::NotLeader => {
+                Attempt::NotProposed
+            }
             WriterAnswer::Failed(failure) => Attempt::Done(Err(failure)),
             WriterAnswer::Lost => Attempt::Unknown,
         }
     }
 
-    async fn write_there(&self, leader: u64, address: &str, id: RequestId, write: &Write, until: Instant) -> Attempt {
+    async fn write_there(
+        &self,
+        leader: u64,
+        address: &str,
+        id: RequestId,
+        write: &Write,
+        until: Instant,
+    ) -> Attempt {
         let Ok(write) = serde_json::to_vec(write) else {
             let message = "the request cannot be passed on".to_owned();
             return Attempt::Done(Err(WriteFailure::Rejected(WriteError::Storage { message })));
@@ -84,7 +111,10 @@ impl Node {
         match tokio::time::timeout(remaining, client.write(request)).await {
             Ok(Ok(response)) => {
                 let response = response.into_inner();
-                Attempt::Done(Ok(Committed { log_index: response.log_index, duplicate: response.duplicate }))
+                Attempt::Done(Ok(Committed {
+                    log_index: response.log_index,
+                    duplicate: response.duplicate,
+                }))
             }
             Ok(Err(status)) => read_failure(&status),
             Err(_) => Attempt::Unknown,
@@ -98,9 +128,15 @@ impl Node {
         write: Write,
         deadline: Duration,
     ) -> Result<Committed, tonic::Status> {
-        match self.writer().write(id, write, Instant::now() + deadline).await {
+        match self
+            .writer()
+            .write(id, write, Instant::now() + deadline)
+            .await
+        {
             WriterAnswer::Committed(committed) => Ok(committed),
-            WriterAnswer::NotLeader => Err(tonic::Status::failed_precondition("this node does not lead")),
+            WriterAnswer::NotLeader => Err(tonic::Status::failed_precondition(
+                "this node does not lead",
+            )),
             WriterAnswer::Lost => Err(tonic::Status::aborted("another leader took over")),
             WriterAnswer::Failed(failure) => Err(write_failure(&failure)),
         }
@@ -120,7 +156,9 @@ impl Node {
     }
 }
 
-pub(super) fn forward_client(address: &str) -> Result<ForwardClient<Channel>, quadraft_protocol::ConnectionError> {
+pub(super) fn forward_client(
+    address: &str,
+) -> Result<ForwardClient<Channel>, quadraft_protocol::ConnectionError> {
     Ok(ForwardClient::new(connect_peer(address, CONNECT_TIMEOUT)?)
         .max_decoding_message_size(MAXIMUM_MESSAGE_BYTES)
         .max_encoding_message_size(MAXIMUM_MESSAGE_BYTES))
@@ -130,12 +168,16 @@ pub(super) fn forward_client(address: &str) -> Result<ForwardClient<Channel>, qu
 fn write_failure(failure: &WriteFailure) -> tonic::Status {
     match failure {
         WriteFailure::Rejected(error) => match serde_json::to_vec(error) {
-            Ok(details) => {
-                tonic::Status::with_details(tonic::Code::InvalidArgument, error.to_string(), details.into())
-            }
+            Ok(details) => tonic::Status::with_details(
+                tonic::Code::InvalidArgument,
+                error.to_string(),
+                details.into(),
+            ),
             Err(_) => tonic::Status::internal(error.to_string()),
         },
-        WriteFailure::NoLeader | WriteFailure::Stopped => tonic::Status::failed_precondition(failure.to_string()),
+        WriteFailure::NoLeader | WriteFailure::Stopped => {
+            tonic::Status::failed_precondition(failure.to_string())
+        }
         WriteFailure::Overloaded => tonic::Status::resource_exhausted(failure.to_string()),
         WriteFailure::ReadOnly(reason) => tonic::Status::permission_denied(reason.clone()),
         WriteFailure::OutcomeUnknown => tonic::Status::aborted(failure.to_string()),
@@ -145,13 +187,17 @@ fn write_failure(failure: &WriteFailure) -> tonic::Status {
 /// The inverse of [`write_failure`]; everything that is not known to be unproposed may have been.
 fn read_failure(status: &tonic::Status) -> Attempt {
     match status.code() {
-        tonic::Code::InvalidArgument => match serde_json::from_slice::<WriteError>(status.details()) {
-            Ok(error) => Attempt::Done(Err(WriteFailure::Rejected(error))),
-            Err(_) => Attempt::Unknown,
-        },
+        tonic::Code::InvalidArgument => {
+            match serde_json::from_slice::<WriteError>(status.details()) {
+                Ok(error) => Attempt::Done(Err(WriteFailure::Rejected(error))),
+                Err(_) => Attempt::Unknown,
+            }
+        }
         tonic::Code::FailedPrecondition | tonic::Code::Unauthenticated => Attempt::NotProposed,
         tonic::Code::ResourceExhausted => Attempt::Done(Err(WriteFailure::Overloaded)),
-        tonic::Code::PermissionDenied => Attempt::Done(Err(WriteFailure::ReadOnly(status.message().to_owned()))),
+        tonic::Code::PermissionDenied => {
+            Attempt::Done(Err(WriteFailure::ReadOnly(status.message().to_owned())))
+        }
         _ => Attempt::Unknown,
     }
 }

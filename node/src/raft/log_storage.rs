@@ -9,7 +9,9 @@ use openraft::{OptionalSend, RaftLogReader};
 use tokio::sync::oneshot;
 
 use super::codec::{decode_entry, encode_payload};
-use super::types::{Entry, LogId, TypeConfig, Vote, to_log_id, to_position, to_stored_vote, to_vote};
+use super::types::{
+    Entry, LogId, TypeConfig, Vote, to_log_id, to_position, to_stored_vote, to_vote,
+};
 use crate::log::{Completion, LogStore};
 
 /// Bytes of entries sent to a follower at once.
@@ -37,7 +39,12 @@ impl LogStorage {
             .unwrap_or_else(|_| Err(io::Error::other("the log has stopped")))
     }
 
-    async fn read(&self, start: u64, end: u64, maximum_bytes: usize) -> Result<Vec<Entry>, io::Error> {
+    async fn read(
+        &self,
+        start: u64,
+        end: u64,
+        maximum_bytes: usize,
+    ) -> Result<Vec<Entry>, io::Error> {
         if start >= end {
             return Ok(Vec::new());
         }
@@ -75,7 +82,11 @@ impl RaftLogReader<TypeConfig> for LogStorage {
         Ok(self.log.vote().map(to_vote))
     }
 
-    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
         self.read(start, end, MAXIMUM_REPLICATION_BYTES).await
     }
 }
@@ -111,7 +122,11 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
         Ok(self.log.state().committed.map(to_log_id))
     }
 
-    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: IOFlushed<TypeConfig>,
+    ) -> Result<(), io::Error>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
@@ -120,8 +135,10 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
             .into_iter()
             .map(|entry| (to_position(&entry.log_id), encode_payload(&entry.payload)))
             .collect();
-        self.log
-            .append(entries, Box::new(move |result| callback.io_completed(result)));
+        self.log.append(
+            entries,
+            Box::new(move |result| callback.io_completed(result)),
+        );
         Ok(())
     }
 

@@ -31,7 +31,10 @@ pub(crate) enum Step {
 impl Node {
     /// Makes the first membership of a cluster. True when this very membership had been made
     /// before.
-    pub(crate) async fn initialise(&self, members: BTreeMap<u64, MemberAddresses>) -> Result<bool, MembershipFailure> {
+    pub(crate) async fn initialise(
+        &self,
+        members: BTreeMap<u64, MemberAddresses>,
+    ) -> Result<bool, MembershipFailure> {
         let voters: BTreeSet<u64> = members.keys().copied().collect();
         match self.raft().initialize(members).await {
             Ok(()) => Ok(false),
@@ -72,7 +75,12 @@ impl Node {
 
     /// The membership in force here.
     pub(crate) fn membership(&self) -> StoredMembership {
-        self.raft().metrics().borrow_watched().membership_config.as_ref().clone()
+        self.raft()
+            .metrics()
+            .borrow_watched()
+            .membership_config
+            .as_ref()
+            .clone()
     }
 
     /// Changes the membership by one step, when it is still the one at `expected_index`.
@@ -83,7 +91,9 @@ impl Node {
     ) -> Result<StoredMembership, MembershipFailure> {
         let current = self.membership();
         let current_log_id = *current.log_id();
-        let current_index = current_log_id.as_ref().map(|log_id| to_position(log_id).index);
+        let current_index = current_log_id
+            .as_ref()
+            .map(|log_id| to_position(log_id).index);
         if current_index != Some(expected_index) {
             return Err(MembershipFailure::Precondition(format!(
                 "the membership changed: it is at index {current_index:?}, expected {expected_index}"
@@ -92,16 +102,24 @@ impl Node {
         self.check(&step, &current)?;
         let retain = !matches!(step, Step::Remove(_));
         let change = match step {
-            Step::AddLearner(id, addresses) => ChangeMembers::AddNodes(BTreeMap::from([(id, addresses)])),
+            Step::AddLearner(id, addresses) => {
+                ChangeMembers::AddNodes(BTreeMap::from([(id, addresses)]))
+            }
             Step::Promote(id) => ChangeMembers::AddVoterIds(BTreeSet::from([id])),
             Step::Remove(id) if current.voter_ids().any(|voter| voter == id) => {
                 ChangeMembers::RemoveVoters(BTreeSet::from([id]))
             }
             Step::Remove(id) => ChangeMembers::RemoveNodes(BTreeSet::from([id])),
-            Step::Update(id, addresses) => ChangeMembers::SetNodes(BTreeMap::from([(id, addresses)])),
+            Step::Update(id, addresses) => {
+                ChangeMembers::SetNodes(BTreeMap::from([(id, addresses)]))
+            }
         };
-        let precondition = Precondition::LastMembershipLogId { last_membership_log_id: current_log_id };
-        let changing = self.raft().change_membership_if(change, retain, [precondition]);
+        let precondition = Precondition::LastMembershipLogId {
+            last_membership_log_id: current_log_id,
+        };
+        let changing = self
+            .raft()
+            .change_membership_if(change, retain, [precondition]);
         match tokio::time::timeout(CHANGE_TIMEOUT, changing).await {
             Err(_) => Err(MembershipFailure::TimedOut),
             Ok(Ok(_)) => Ok(self.membership()),
@@ -115,7 +133,9 @@ impl Node {
         let known = |id: u64| current.get_node(&id).is_some();
         match step {
             Step::AddLearner(id, _) if *id == 0 => refuse("a node id is never zero".to_owned()),
-            Step::AddLearner(id, _) if known(*id) => refuse(format!("node {} is a member already", NodeId(*id))),
+            Step::AddLearner(id, _) if known(*id) => {
+                refuse(format!("node {} is a member already", NodeId(*id)))
+            }
             Step::Promote(id) | Step::Remove(id) | Step::Update(id, _) if !known(*id) => {
                 refuse(format!("node {} is not a member", NodeId(*id)))
             }
@@ -153,7 +173,9 @@ impl Node {
             let metrics = self.raft().metrics();
             let metrics = metrics.borrow_watched();
             if !metrics.state.is_leader() {
-                return Err(MembershipFailure::NotLeader { leader: metrics.current_leader });
+                return Err(MembershipFailure::NotLeader {
+                    leader: metrics.current_leader,
+                });
             }
             if to == Some(self.node_id().0) {
                 return Ok((self.node_id().0, metrics.current_term));
@@ -163,12 +185,20 @@ impl Node {
                 .replication
                 .iter()
                 .flatten()
-                .filter(|(id, _)| voters.contains(id) && **id != self.node_id().0 && to.is_none_or(|to| to == **id))
+                .filter(|(id, _)| {
+                    voters.contains(id)
+                        && **id != self.node_id().0
+                        && to.is_none_or(|to| to == **id)
+                })
                 .filter(|(id, _)| self.is_responsive(**id, &metrics))
-                .filter_map(|(id, matching)| matching.map(|matching| (to_position(&matching).index, *id)))
+                .filter_map(|(id, matching)| {
+                    matching.map(|matching| (to_position(&matching).index, *id))
+                })
                 .max();
             let Some((matching, target)) = candidates else {
-                return Err(MembershipFailure::Precondition("no other voter is healthy enough to lead".to_owned()));
+                return Err(MembershipFailure::Precondition(
+                    "no other voter is healthy enough to lead".to_owned(),
+                ));
             };
             let lag = metrics.last_log_index.unwrap_or(0).saturating_sub(matching);
             if lag > MAXIMUM_PROMOTION_LAG_ENTRIES {
@@ -209,7 +239,9 @@ fn to_failure(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Mem
         RaftError::Fatal(_) => MembershipFailure::Stopped,
         RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
             tracing::debug!(leader = %leader_name(forward.leader_id), "asked the wrong node for a change of membership");
-            MembershipFailure::NotLeader { leader: forward.leader_id }
+            MembershipFailure::NotLeader {
+                leader: forward.leader_id,
+            }
         }
         RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => MembershipFailure::TimedOut,
         RaftError::APIError(error) => MembershipFailure::Precondition(error.to_string()),

@@ -23,8 +23,8 @@ pub use reads::Consistency;
 pub use snapshots::SnapshotError;
 
 pub(crate) use codec::{
-    CodecError, addresses, decode_entry, encode_stored_membership, log_id_message, read_log_id, read_membership,
-    read_vote, stored_membership_message as membership_message_of, vote_message,
+    CodecError, addresses, decode_entry, encode_stored_membership, log_id_message, read_log_id,
+    read_membership, read_vote, stored_membership_message as membership_message_of, vote_message,
 };
 pub(crate) use membership::Step as MembershipStep;
 pub(crate) use peers::EnvelopeError;

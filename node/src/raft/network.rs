@@ -7,7 +7,8 @@ use bytes::Bytes;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::RPCOption;
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use quadraft_protocol::v1::raft_client::RaftClient;
@@ -52,7 +53,11 @@ impl RaftNetworkFactory<TypeConfig> for Network {
                     .max_encoding_message_size(MAXIMUM_MESSAGE_BYTES)
             })
             .map_err(|error| error.to_string());
-        PeerClient { target, peers: self.peers.clone(), client }
+        PeerClient {
+            target,
+            peers: self.peers.clone(),
+            client,
+        }
     }
 }
 
@@ -143,7 +148,8 @@ impl PeerClient {
             Self::answer(client.vote(request), &option).await?
         };
         self.note(response.responder.as_ref())?;
-        let vote = read_vote(response.vote.as_ref()).map_err(|error| CallError::Answer(error.to_string()))?;
+        let vote = read_vote(response.vote.as_ref())
+            .map_err(|error| CallError::Answer(error.to_string()))?;
         if !is_pre_vote {
             // Whatever it answered, it holds at least this vote durably.
             self.peers.note_vote(self.target, vote.leader_id.term);
@@ -183,14 +189,19 @@ impl PeerClient {
                 .collect(),
         };
         let mut client = self.client()?;
-        let response = Self::answer(client.append_entries(Self::request(message, &option)), &option).await?;
+        let response = Self::answer(
+            client.append_entries(Self::request(message, &option)),
+            &option,
+        )
+        .await?;
         self.note(response.responder.as_ref())?;
         use v1::append_entries_response::Outcome;
         Ok(match response.outcome() {
             Outcome::Success => {
                 // Only what is committed can never be taken back from its log.
                 if let (Some(last), Some(committed)) = (last_sent, committed) {
-                    self.peers.note_acknowledged(self.target, last.index.min(committed.index) + 1);
+                    self.peers
+                        .note_acknowledged(self.target, last.index.min(committed.index) + 1);
                 }
                 AppendEntriesResponse::Success
             }
@@ -199,7 +210,8 @@ impl PeerClient {
             }
             Outcome::Conflict => AppendEntriesResponse::Conflict,
             Outcome::HigherVote => AppendEntriesResponse::HigherVote(
-                read_vote(response.vote.as_ref()).map_err(|error| CallError::Answer(error.to_string()))?,
+                read_vote(response.vote.as_ref())
+                    .map_err(|error| CallError::Answer(error.to_string()))?,
             ),
             Outcome::Unspecified => return Err(CallError::Answer("it has no outcome".to_owned())),
         })
@@ -217,7 +229,11 @@ impl PeerClient {
             last_log_id: rpc.last_log_id().map(log_id_message),
         };
         let mut client = self.client()?;
-        let response = Self::answer(client.transfer_leader(Self::request(message, &option)), &option).await?;
+        let response = Self::answer(
+            client.transfer_leader(Self::request(message, &option)),
+            &option,
+        )
+        .await?;
         use openraft::raft::TransferLeaderError;
         use v1::transfer_leader_response::Outcome;
         Ok(match response.outcome() {
@@ -241,7 +257,9 @@ impl PeerClient {
         snapshot: openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotFile>,
     ) -> Result<SnapshotResponse<TypeConfig>, CallError> {
         let path = snapshot.snapshot.path().to_owned();
-        let mut file = tokio::fs::File::open(&path).await.map_err(CallError::Snapshot)?;
+        let mut file = tokio::fs::File::open(&path)
+            .await
+            .map_err(CallError::Snapshot)?;
         let total_bytes = file.metadata().await.map_err(CallError::Snapshot)?.len();
         let header = v1::install_snapshot_request::Header {
             envelope: Some(self.peers.envelope(self.target)),
@@ -264,7 +282,11 @@ impl PeerClient {
                     return Ok(());
                 }
                 buffer.truncate(count);
-                if sender.send(part(Part::Data(Bytes::from(buffer)))).await.is_err() {
+                if sender
+                    .send(part(Part::Data(Bytes::from(buffer))))
+                    .await
+                    .is_err()
+                {
                     // The receiver has ended the call; its answer says why.
                     return Ok(());
                 }
@@ -278,7 +300,8 @@ impl PeerClient {
             .map_err(|status| CallError::Status(Box::new(status)))?
             .into_inner();
         self.note(response.responder.as_ref())?;
-        let vote = read_vote(response.vote.as_ref()).map_err(|error| CallError::Answer(error.to_string()))?;
+        let vote = read_vote(response.vote.as_ref())
+            .map_err(|error| CallError::Answer(error.to_string()))?;
         Ok(SnapshotResponse::new(vote))
     }
 }
@@ -294,7 +317,11 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         Ok(self.call_append(rpc, option).await?)
     }
 
-    async fn vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> Response<VoteResponse<TypeConfig>> {
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Response<VoteResponse<TypeConfig>> {
         Ok(self.call_vote(rpc, option, false).await?)
     }
 

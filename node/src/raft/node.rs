@@ -18,7 +18,6 @@ use super::state_machine::StateMachine;
 use super::types::TypeConfig;
 use super::writer::Writer;
 use crate::disk::VolumeLock;
-use crate::identity::SuperblockFile;
 use crate::log::LogStore;
 use crate::recovery::Volume;
 use crate::sparql::update::EvaluationLimits;
@@ -68,7 +67,6 @@ pub struct Node {
     log: LogStore,
     snapshots: Snapshots,
     peers: Arc<Peers>,
-    superblock: Arc<Mutex<SuperblockFile>>,
     writer: Writer,
     options: NodeOptions,
     report: RecoveryReport,
@@ -85,7 +83,11 @@ impl Node {
     ///
     /// # Errors
     /// When the options do not fit together, or the core refuses the volume.
-    pub async fn start(volume: Volume, report: RecoveryReport, options: NodeOptions) -> Result<Arc<Self>, NodeError> {
+    pub async fn start(
+        volume: Volume,
+        report: RecoveryReport,
+        options: NodeOptions,
+    ) -> Result<Arc<Self>, NodeError> {
         let config = raft_config(&options)?;
         let superblock = volume.superblock.current().clone();
         let identity = LocalIdentity {
@@ -96,9 +98,11 @@ impl Node {
         };
         let peers = Arc::new(Peers::new(identity));
         let shared_superblock = Arc::new(Mutex::new(volume.superblock));
-        let log = LogStore::start(volume.log, volume.vote, shared_superblock.clone()).map_err(NodeError::Log)?;
+        let log =
+            LogStore::start(volume.log, volume.vote, shared_superblock).map_err(NodeError::Log)?;
         let state = Arc::new(volume.state);
-        let state_machine = StateMachine::new(state.clone(), volume.snapshots.clone(), volume.snapshot);
+        let state_machine =
+            StateMachine::new(state.clone(), volume.snapshots.clone(), volume.snapshot);
         let raft = openraft::Raft::build(
             superblock.node_id.0,
             Arc::new(config),
@@ -121,7 +125,6 @@ impl Node {
             log,
             snapshots: volume.snapshots,
             peers,
-            superblock: shared_superblock,
             writer,
             options,
             report,
@@ -235,24 +238,36 @@ impl Node {
 
     /// A leader was heard just now.
     pub(crate) fn note_leader_contact(&self) {
-        *self.last_contact.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *self
+            .last_contact
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     pub(super) fn last_contact_age_ms(&self) -> Option<u64> {
         if self.is_leader() {
             return Some(0);
         }
-        let heard = *self.last_contact.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = *self
+            .last_contact
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         heard.map(|heard| u64::try_from(heard.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
     pub(super) fn divergences(&self) -> Vec<v1::Divergence> {
-        self.divergences.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.divergences
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Remembers that another replica's digest differs at an equal index.
     pub(super) fn note_divergence(&self, divergence: v1::Divergence) {
-        let mut divergences = self.divergences.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut divergences = self
+            .divergences
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         divergences.retain(|known| known.node_id != divergence.node_id);
         divergences.push(divergence);
     }
@@ -285,12 +300,11 @@ impl Node {
         &self.data
     }
 
-    pub(crate) fn superblock(&self) -> &Arc<Mutex<SuperblockFile>> {
-        &self.superblock
-    }
-
     /// Takes a snapshot now and waits until it is durable.
-    pub(crate) async fn take_snapshot(&self, deadline: Duration) -> Result<Option<v1::LogId>, String> {
+    pub(crate) async fn take_snapshot(
+        &self,
+        deadline: Duration,
+    ) -> Result<Option<v1::LogId>, String> {
         let applied = self.state.applied();
         self.raft
             .trigger()

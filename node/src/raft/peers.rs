@@ -36,13 +36,27 @@ pub(crate) enum EnvelopeError {
     #[error("the call is meant for node {meant}, this is {ours}")]
     OtherNode { meant: NodeId, ours: NodeId },
     #[error("node {sender} is known as incarnation {known}, the call is from {theirs}")]
-    OtherIncarnation { sender: NodeId, known: String, theirs: String },
-    #[error("node {sender} was seen with boot count {seen}, the call has {theirs}: its volume was rolled back")]
-    SenderRolledBack { sender: NodeId, seen: u64, theirs: u64 },
+    OtherIncarnation {
+        sender: NodeId,
+        known: String,
+        theirs: String,
+    },
+    #[error(
+        "node {sender} was seen with boot count {seen}, the call has {theirs}: its volume was rolled back"
+    )]
+    SenderRolledBack {
+        sender: NodeId,
+        seen: u64,
+        theirs: u64,
+    },
     #[error(
         "a peer has seen this node at {what} {seen}, but it stands at {ours}: this volume was rolled back in time"
     )]
-    RolledBack { what: &'static str, seen: u64, ours: u64 },
+    RolledBack {
+        what: &'static str,
+        seen: u64,
+        ours: u64,
+    },
 }
 
 #[derive(Clone, Debug, Default)]
@@ -62,7 +76,10 @@ pub(crate) struct Peers {
 
 impl Peers {
     pub(crate) fn new(identity: LocalIdentity) -> Self {
-        Self { identity, seen: Mutex::default() }
+        Self {
+            identity,
+            seen: Mutex::default(),
+        }
     }
 
     pub(crate) fn identity(&self) -> &LocalIdentity {
@@ -97,7 +114,11 @@ impl Peers {
     }
 
     /// Checks a call's envelope, and remembers what it says of its sender.
-    pub(crate) fn check(&self, envelope: Option<&v1::Envelope>, marks: LocalMarks) -> Result<(), EnvelopeError> {
+    pub(crate) fn check(
+        &self,
+        envelope: Option<&v1::Envelope>,
+        marks: LocalMarks,
+    ) -> Result<(), EnvelopeError> {
         let envelope = envelope.ok_or(EnvelopeError::Missing)?;
         let ours = &self.identity;
         if envelope.cluster_uuid != ours.cluster_uuid.to_string() {
@@ -125,7 +146,11 @@ impl Peers {
     }
 
     /// Takes in who answered a call.
-    pub(crate) fn note_responder(&self, expected: u64, responder: Option<&v1::Responder>) -> Result<(), EnvelopeError> {
+    pub(crate) fn note_responder(
+        &self,
+        expected: u64,
+        responder: Option<&v1::Responder>,
+    ) -> Result<(), EnvelopeError> {
         let responder = responder.ok_or(EnvelopeError::Missing)?;
         if responder.node_id != expected {
             return Err(EnvelopeError::OtherNode {
@@ -133,10 +158,19 @@ impl Peers {
                 ours: NodeId(responder.node_id),
             });
         }
-        self.remember_incarnation(responder.node_id, &responder.incarnation, responder.boot_count)
+        self.remember_incarnation(
+            responder.node_id,
+            &responder.incarnation,
+            responder.boot_count,
+        )
     }
 
-    fn remember_incarnation(&self, node_id: u64, incarnation: &str, boot_count: u64) -> Result<(), EnvelopeError> {
+    fn remember_incarnation(
+        &self,
+        node_id: u64,
+        incarnation: &str,
+        boot_count: u64,
+    ) -> Result<(), EnvelopeError> {
         let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = all.entry(node_id).or_default();
         if !seen.incarnation.is_empty() && seen.incarnation != incarnation {
@@ -186,7 +220,11 @@ fn check_marks(seen: &v1::SeenOf, boot_count: u64, marks: LocalMarks) -> Result<
     }
     let last = marks.last_index.map_or(0, |index| index + 1);
     if seen.acknowledged_index > last {
-        return rolled_back("log index", seen.acknowledged_index - 1, last.saturating_sub(1));
+        return rolled_back(
+            "log index",
+            seen.acknowledged_index - 1,
+            last.saturating_sub(1),
+        );
     }
     Ok(())
 }
@@ -205,7 +243,10 @@ mod tests {
         })
     }
 
-    const MARKS: LocalMarks = LocalMarks { vote_term: 3, last_index: Some(10) };
+    const MARKS: LocalMarks = LocalMarks {
+        vote_term: 3,
+        last_index: Some(10),
+    };
 
     #[test]
     fn a_peer_of_the_same_cluster_is_heard() {
@@ -223,7 +264,10 @@ mod tests {
             two.check(Some(&stranger.envelope(2)), MARKS),
             Err(EnvelopeError::OtherCluster { .. })
         ));
-        assert!(matches!(two.check(None, MARKS), Err(EnvelopeError::Missing)));
+        assert!(matches!(
+            two.check(None, MARKS),
+            Err(EnvelopeError::Missing)
+        ));
         let one = peers(1, two.identity.cluster_uuid, 1);
         assert!(matches!(
             two.check(Some(&one.envelope(3)), MARKS),
@@ -243,17 +287,32 @@ mod tests {
         let earlier_boot = peers(2, cluster, 6);
         assert!(matches!(
             earlier_boot.check(Some(&one.envelope(2)), MARKS),
-            Err(EnvelopeError::RolledBack { what: "boot count", .. })
+            Err(EnvelopeError::RolledBack {
+                what: "boot count",
+                ..
+            })
         ));
-        let earlier_vote = LocalMarks { vote_term: 2, ..MARKS };
+        let earlier_vote = LocalMarks {
+            vote_term: 2,
+            ..MARKS
+        };
         assert!(matches!(
             two.check(Some(&one.envelope(2)), earlier_vote),
-            Err(EnvelopeError::RolledBack { what: "vote term", .. })
+            Err(EnvelopeError::RolledBack {
+                what: "vote term",
+                ..
+            })
         ));
-        let shorter_log = LocalMarks { last_index: Some(9), ..MARKS };
+        let shorter_log = LocalMarks {
+            last_index: Some(9),
+            ..MARKS
+        };
         assert!(matches!(
             two.check(Some(&one.envelope(2)), shorter_log),
-            Err(EnvelopeError::RolledBack { what: "log index", .. })
+            Err(EnvelopeError::RolledBack {
+                what: "log index",
+                ..
+            })
         ));
         assert!(matches!(
             one.note_responder(2, Some(&earlier_boot.responder())),

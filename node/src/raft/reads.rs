@@ -30,10 +30,16 @@ impl Node {
     ///
     /// # Errors
     /// When that cannot be had in time.
-    pub async fn read_barrier(&self, consistency: Consistency, deadline: Duration) -> Result<ReadPoint, ReadFailure> {
+    pub async fn read_barrier(
+        &self,
+        consistency: Consistency,
+        deadline: Duration,
+    ) -> Result<ReadPoint, ReadFailure> {
         let until = Instant::now() + deadline;
         match consistency {
-            Consistency::Stale => Ok(ReadPoint { age_ms: self.last_contact_age_ms() }),
+            Consistency::Stale => Ok(ReadPoint {
+                age_ms: self.last_contact_age_ms(),
+            }),
             Consistency::Session { minimum_log_index } => {
                 self.wait_applied(minimum_log_index, until).await?;
                 Ok(ReadPoint { age_ms: None })
@@ -54,7 +60,10 @@ impl Node {
             let remaining = until.saturating_duration_since(Instant::now());
             let index = match self.leader() {
                 Some((leader, _)) if leader == self.node_id().0 => {
-                    tokio::time::timeout(remaining, self.read_index_as_leader()).await.ok().and_then(Result::ok)
+                    tokio::time::timeout(remaining, self.read_index_as_leader())
+                        .await
+                        .ok()
+                        .and_then(Result::ok)
                 }
                 Some((leader, address)) => self.ask_read_index(leader, &address, remaining).await,
                 None => None,
@@ -70,8 +79,13 @@ impl Node {
 
     async fn ask_read_index(&self, leader: u64, address: &str, remaining: Duration) -> Option<u64> {
         let mut client = forward_client(address).ok()?;
-        let request = v1::ReadIndexRequest { envelope: Some(self.peers().envelope(leader)) };
-        let answer = tokio::time::timeout(remaining, client.read_index(request)).await.ok()?.ok()?;
+        let request = v1::ReadIndexRequest {
+            envelope: Some(self.peers().envelope(leader)),
+        };
+        let answer = tokio::time::timeout(remaining, client.read_index(request))
+            .await
+            .ok()?
+            .ok()?;
         Some(answer.into_inner().log_index)
     }
 

@@ -33,9 +33,16 @@ impl SnapshotFile {
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     #[error("failed to {action} {path}", path = path.display())]
-    Io { action: &'static str, path: PathBuf, source: io::Error },
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
     #[error("{path} cannot be used", path = path.display())]
-    State { path: PathBuf, source: Box<StateError> },
+    State {
+        path: PathBuf,
+        source: Box<StateError>,
+    },
     #[error("{path} holds the state at {found:?}, expected {expected:?}", path = path.display())]
     OtherPosition {
         path: PathBuf,
@@ -63,12 +70,21 @@ impl Snapshots {
 
     fn path_at(&self, position: Option<LogPosition>) -> PathBuf {
         let position = position.unwrap_or_default();
-        self.folder
-            .join(format!("{:020}-{:020}.snapshot", position.term, position.index))
+        self.folder.join(format!(
+            "{:020}-{:020}.snapshot",
+            position.term, position.index
+        ))
     }
 
-    fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> SnapshotError + 'a {
-        move |source| SnapshotError::Io { action, path: path.to_owned(), source }
+    fn io<'a>(
+        action: &'static str,
+        path: &'a Path,
+    ) -> impl FnOnce(io::Error) -> SnapshotError + 'a {
+        move |source| SnapshotError::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        }
     }
 
     /// Files that look like snapshots by name, newest first, and those left unfinished.
@@ -115,7 +131,10 @@ impl Snapshots {
             path: path.to_owned(),
             source: Box::new(source),
         })?;
-        Ok(SnapshotFile { path: Arc::new(path.to_owned()), summary: Arc::new(summary) })
+        Ok(SnapshotFile {
+            path: Arc::new(path.to_owned()),
+            summary: Arc::new(summary),
+        })
     }
 
     /// Writes the state as a new snapshot. The store is flushed first: from now on the log below
@@ -133,7 +152,7 @@ impl Snapshots {
         writer.flush().map_err(Self::io("write", &temporary))?;
         writer
             .into_inner()
-            .map_err(|error| error.into_error())
+            .map_err(io::IntoInnerError::into_error)
             .and_then(|file| file.sync_all())
             .map_err(Self::io("sync", &temporary))?;
         self.put_in_place(&temporary, summary)
@@ -145,7 +164,11 @@ impl Snapshots {
     }
 
     /// Verifies a received file, which must be synced, and puts it in its place.
-    pub(crate) fn accept(&self, received: &Path, expected: Option<LogPosition>) -> Result<SnapshotFile, SnapshotError> {
+    pub(crate) fn accept(
+        &self,
+        received: &Path,
+        expected: Option<LogPosition>,
+    ) -> Result<SnapshotFile, SnapshotError> {
         let snapshot = Self::verify(received)?;
         if snapshot.summary.status.applied != expected {
             return Err(SnapshotError::OtherPosition {
@@ -157,11 +180,18 @@ impl Snapshots {
         self.put_in_place(received, (*snapshot.summary).clone())
     }
 
-    fn put_in_place(&self, temporary: &Path, summary: SnapshotSummary) -> Result<SnapshotFile, SnapshotError> {
+    fn put_in_place(
+        &self,
+        temporary: &Path,
+        summary: SnapshotSummary,
+    ) -> Result<SnapshotFile, SnapshotError> {
         let path = self.path_at(summary.status.applied);
         fs::rename(temporary, &path).map_err(Self::io("rename", temporary))?;
         self.sync()?;
-        Ok(SnapshotFile { path: Arc::new(path), summary: Arc::new(summary) })
+        Ok(SnapshotFile {
+            path: Arc::new(path),
+            summary: Arc::new(summary),
+        })
     }
 
     fn sync(&self) -> Result<(), SnapshotError> {

@@ -10,7 +10,8 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use super::codec::{CodecError, decode_stored_membership, encode_stored_membership};
 use super::snapshots::{SnapshotFile, Snapshots};
 use super::types::{
-    Applied, EncodedCommand, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig, to_log_id, to_position,
+    Applied, EncodedCommand, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig, to_log_id,
+    to_position,
 };
 use crate::position::LogPosition;
 use crate::state::{Apply, Command, State};
@@ -29,8 +30,16 @@ pub(crate) struct StateMachine {
 }
 
 impl StateMachine {
-    pub(crate) fn new(state: Arc<State>, snapshots: Snapshots, current: Option<SnapshotFile>) -> Self {
-        Self { state, snapshots, current: Arc::new(Mutex::new(current)) }
+    pub(crate) fn new(
+        state: Arc<State>,
+        snapshots: Snapshots,
+        current: Option<SnapshotFile>,
+    ) -> Self {
+        Self {
+            state,
+            snapshots,
+            current: Arc::new(Mutex::new(current)),
+        }
     }
 
     async fn blocking<T: Send + 'static>(
@@ -44,22 +53,26 @@ impl StateMachine {
     }
 
     fn current(&self) -> Option<SnapshotFile> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn put_current(&self, snapshot: &SnapshotFile) -> Result<(), io::Error> {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(snapshot.clone());
-        self.snapshots.remove_older_than(snapshot).map_err(io::Error::other)
+        self.snapshots
+            .remove_older_than(snapshot)
+            .map_err(io::Error::other)
     }
 }
 
 fn to_apply(entry: &Entry) -> Result<Apply, io::Error> {
     Ok(match &entry.payload {
         EntryPayload::Blank => Apply::Blank,
-        EntryPayload::Membership(membership) => Apply::Membership(encode_stored_membership(&StoredMembership::new(
-            Some(entry.log_id),
-            membership.clone(),
-        ))),
+        EntryPayload::Membership(membership) => Apply::Membership(encode_stored_membership(
+            &StoredMembership::new(Some(entry.log_id), membership.clone()),
+        )),
         EntryPayload::Normal(EncodedCommand(bytes)) => {
             Apply::Command(Command::decode(bytes).map_err(io::Error::other)?)
         }
@@ -74,7 +87,8 @@ fn raft_snapshot(snapshot: SnapshotFile) -> Result<RaftSnapshot, io::Error> {
     let status = &snapshot.summary().status;
     let meta = SnapshotMeta {
         last_log_id: status.applied.map(to_log_id),
-        last_membership: stored_membership(status.membership.as_deref()).map_err(io::Error::other)?,
+        last_membership: stored_membership(status.membership.as_deref())
+            .map_err(io::Error::other)?,
     };
     Ok(Snapshot { meta, snapshot })
 }
@@ -85,7 +99,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
         let status = self.state.status();
-        let membership = stored_membership(status.membership.as_deref()).map_err(io::Error::other)?;
+        let membership =
+            stored_membership(status.membership.as_deref()).map_err(io::Error::other)?;
         Ok((status.applied.map(to_log_id), membership))
     }
 
@@ -119,15 +134,19 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.clone()
     }
 
-    async fn install_snapshot(&mut self, _meta: &SnapshotMeta, snapshot: SnapshotFile) -> Result<(), io::Error> {
+    async fn install_snapshot(
+        &mut self,
+        _meta: &SnapshotMeta,
+        snapshot: SnapshotFile,
+    ) -> Result<(), io::Error> {
         // The file is durable under its name already (see `Snapshots::accept`): when the store is
         // ahead of the log after a crash, it tells that the store got there lawfully.
         self.blocking(move |this| {
-            let mut file = io::BufReader::with_capacity(
-                1024 * 1024,
-                std::fs::File::open(snapshot.path())?,
-            );
-            this.state.install_snapshot(&mut file).map_err(io::Error::other)?;
+            let mut file =
+                io::BufReader::with_capacity(1024 * 1024, std::fs::File::open(snapshot.path())?);
+            this.state
+                .install_snapshot(&mut file)
+                .map_err(io::Error::other)?;
             this.put_current(&snapshot)
         })
         .await
@@ -143,7 +162,10 @@ impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
 
     async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
         self.blocking(|this| {
-            let snapshot = this.snapshots.build(&this.state).map_err(io::Error::other)?;
+            let snapshot = this
+                .snapshots
+                .build(&this.state)
+                .map_err(io::Error::other)?;
             this.put_current(&snapshot)?;
             raft_snapshot(snapshot)
         })

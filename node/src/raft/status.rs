@@ -1,8 +1,8 @@
 //! How the node stands, for administration, readiness and metrics.
 
-use openraft::{Instant as _, ServerState};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::metrics::RaftMetrics;
+use openraft::{Instant as _, ServerState};
 use quadraft_protocol::v1;
 
 use super::codec::{log_id_message, position_message, stored_membership_message};
@@ -57,7 +57,9 @@ impl Node {
             ServerState::Candidate => v1::Role::Candidate,
             ServerState::Shutdown => v1::Role::Stopped,
             // A node that was removed, or not added yet, is no learner of this cluster.
-            ServerState::Learner if metrics.membership_config.get_node(&metrics.id).is_none() => v1::Role::Waiting,
+            ServerState::Learner if metrics.membership_config.get_node(&metrics.id).is_none() => {
+                v1::Role::Waiting
+            }
             ServerState::Learner => v1::Role::Learner,
         }
     }

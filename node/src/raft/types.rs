@@ -29,11 +29,9 @@ impl fmt::Display for EncodedCommand {
     }
 }
 
-
 /// What applying an entry gave.
 #[derive(Clone, Debug)]
 pub(crate) struct Applied(pub(crate) Outcome);
-
 
 /// Where a member is reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

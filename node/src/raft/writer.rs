@@ -58,19 +58,38 @@ impl Writer {
         quorum_timeout: Duration,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_WRITES);
-        let worker = Worker { raft, state, limits, quorum_timeout };
+        let worker = Worker {
+            raft,
+            state,
+            limits,
+            quorum_timeout,
+        };
         tokio::spawn(worker.run(waiting));
         Self { queue }
     }
 
     /// Has a write evaluated and committed by this node as the leader.
-    pub(crate) async fn write(&self, id: RequestId, write: Write, deadline: Instant) -> WriterAnswer {
+    pub(crate) async fn write(
+        &self,
+        id: RequestId,
+        write: Write,
+        deadline: Instant,
+    ) -> WriterAnswer {
         let (answer, answered) = oneshot::channel();
-        let waiting = Waiting { id, write, deadline, answer };
+        let waiting = Waiting {
+            id,
+            write,
+            deadline,
+            answer,
+        };
         match self.queue.try_send(waiting) {
             Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => return WriterAnswer::Failed(WriteFailure::Overloaded),
-            Err(mpsc::error::TrySendError::Closed(_)) => return WriterAnswer::Failed(WriteFailure::Stopped),
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                return WriterAnswer::Failed(WriteFailure::Overloaded);
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => {
+                return WriterAnswer::Failed(WriteFailure::Stopped);
+            }
         }
         match tokio::time::timeout_at(deadline.into(), answered).await {
             Ok(Ok(answer)) => answer,
@@ -155,9 +174,8 @@ impl Worker {
                 answer_all(group, &answer);
                 return;
             }
-            let (command, places) = match self.evaluate(&mut group).await {
-                Some(evaluated) => evaluated,
-                None => return,
+            let Some((command, places)) = self.evaluate(&mut group).await else {
+                return;
             };
             match self.propose(&command).await {
                 Proposed::Applied(outcomes) => {
@@ -187,24 +205,29 @@ impl Worker {
     /// Evaluates the group; answers those that need no proposal, and leaves the others with their
     /// places in the command.
     async fn evaluate(&self, group: &mut Vec<Waiting>) -> Option<(Command, Vec<usize>)> {
-        let writes: Vec<(RequestId, Write)> =
-            group.iter().map(|waiting| (waiting.id, waiting.write.clone())).collect();
+        let writes: Vec<(RequestId, Write)> = group
+            .iter()
+            .map(|waiting| (waiting.id, waiting.write.clone()))
+            .collect();
         let state = self.state.clone();
         let limits = self.limits;
-        let evaluated = tokio::task::spawn_blocking(move || evaluate_group(&state, &writes, limits)).await;
+        let evaluated =
+            tokio::task::spawn_blocking(move || evaluate_group(&state, &writes, limits)).await;
         let evaluation = match evaluated {
             Ok(Ok(evaluation)) => evaluation,
             Ok(Err(error)) => {
                 tracing::error!(%error, "failed to evaluate a group of writes");
                 let message = error.to_string();
-                let failure = WriteFailure::Rejected(crate::sparql::update::WriteError::Storage { message });
+                let failure =
+                    WriteFailure::Rejected(crate::sparql::update::WriteError::Storage { message });
                 answer_all(std::mem::take(group), &WriterAnswer::Failed(failure));
                 return None;
             }
             Err(error) => {
                 tracing::error!(%error, "evaluating a group of writes was broken off");
                 let message = "the evaluation was broken off".to_owned();
-                let failure = WriteFailure::Rejected(crate::sparql::update::WriteError::Storage { message });
+                let failure =
+                    WriteFailure::Rejected(crate::sparql::update::WriteError::Storage { message });
                 answer_all(std::mem::take(group), &WriterAnswer::Failed(failure));
                 return None;
             }
@@ -218,11 +241,16 @@ impl Worker {
                     places.push(place);
                 }
                 Ok(Evaluated::Duplicate { log_index }) => {
-                    let committed = Committed { log_index, duplicate: true };
+                    let committed = Committed {
+                        log_index,
+                        duplicate: true,
+                    };
                     let _ = waiting.answer.send(WriterAnswer::Committed(committed));
                 }
                 Err(error) => {
-                    let _ = waiting.answer.send(WriterAnswer::Failed(WriteFailure::Rejected(error)));
+                    let _ = waiting
+                        .answer
+                        .send(WriterAnswer::Failed(WriteFailure::Rejected(error)));
                 }
             }
         }
@@ -237,8 +265,12 @@ impl Worker {
                 Applied(Outcome::Applied(outcomes)) => Proposed::Applied(outcomes),
                 Applied(Outcome::Conflict | Outcome::Nothing) => Proposed::Conflict,
             },
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Proposed::Failed(WriterAnswer::NotLeader),
-            Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_))) => Proposed::Failed(WriterAnswer::Lost),
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
+                Proposed::Failed(WriterAnswer::NotLeader)
+            }
+            Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_))) => {
+                Proposed::Failed(WriterAnswer::Lost)
+            }
             Err(RaftError::APIError(error)) => {
                 tracing::error!(%error, "the proposal was refused");
                 Proposed::Failed(WriterAnswer::Failed(WriteFailure::OutcomeUnknown))

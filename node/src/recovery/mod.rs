@@ -15,5 +15,5 @@ pub use rebirth::give_new_identity;
 pub use refusal::Refusal;
 pub(crate) use refusal::describe;
 pub use verify::{VerifyReport, list_entries, verify_volume};
-pub use volume::{OpenOptions, Volume, open_volume};
 pub(crate) use volume::log_identity;
+pub use volume::{OpenOptions, Volume, open_volume};

@@ -35,9 +35,17 @@ pub(crate) enum OrderError {
         "the store has applied {applied}, but the log ends at {last:?} and no installed snapshot explains it: \
          acknowledged entries are lost"
     )]
-    LogBehindStore { applied: LogPosition, last: Option<LogPosition> },
-    #[error("the log begins after {purged}, but the store has applied only {applied:?} and no snapshot reaches it")]
-    StoreBehindLog { purged: LogPosition, applied: Option<LogPosition> },
+    LogBehindStore {
+        applied: LogPosition,
+        last: Option<LogPosition>,
+    },
+    #[error(
+        "the log begins after {purged}, but the store has applied only {applied:?} and no snapshot reaches it"
+    )]
+    StoreBehindLog {
+        purged: LogPosition,
+        applied: Option<LogPosition>,
+    },
 }
 
 impl OrderError {
@@ -50,11 +58,21 @@ impl OrderError {
 /// Decides what a volume needs: `purged <= applied <= last`, `purged <= snapshot` and
 /// `last.term <= vote.term` must hold afterwards.
 pub(crate) fn judge(positions: &Positions) -> Result<Mending, OrderError> {
-    let Positions { last, purged, applied, snapshot, vote_term, .. } = *positions;
+    let Positions {
+        last,
+        purged,
+        applied,
+        snapshot,
+        vote_term,
+        ..
+    } = *positions;
     if let Some(last) = last {
         let vote_term = vote_term.ok_or(OrderError::VoteLost)?;
         if vote_term < last.term {
-            return Err(OrderError::VoteBehind { log_term: last.term, vote_term });
+            return Err(OrderError::VoteBehind {
+                log_term: last.term,
+                vote_term,
+            });
         }
     }
     // A received snapshot becomes durable under its name before the store and the log follow it.
@@ -110,9 +128,18 @@ mod tests {
 
     #[test]
     fn a_lost_vote_is_never_taken_for_none() {
-        assert_eq!(judge(&Positions { vote_term: None, ..WHOLE }), Err(OrderError::VoteLost));
+        assert_eq!(
+            judge(&Positions {
+                vote_term: None,
+                ..WHOLE
+            }),
+            Err(OrderError::VoteLost)
+        );
         assert!(matches!(
-            judge(&Positions { vote_term: Some(0), ..WHOLE }),
+            judge(&Positions {
+                vote_term: Some(0),
+                ..WHOLE
+            }),
             Err(OrderError::VoteBehind { .. })
         ));
     }
@@ -120,34 +147,72 @@ mod tests {
     #[test]
     fn a_store_ahead_of_the_log_is_lawful_only_behind_an_installed_snapshot() {
         assert!(matches!(
-            judge(&Positions { applied: at(21), ..WHOLE }),
+            judge(&Positions {
+                applied: at(21),
+                ..WHOLE
+            }),
             Err(OrderError::LogBehindStore { .. })
         ));
         assert_eq!(
-            judge(&Positions { applied: at(30), snapshot: at(30), ..WHOLE }),
-            Ok(Mending { purge_through_snapshot: true, ..Mending::default() })
+            judge(&Positions {
+                applied: at(30),
+                snapshot: at(30),
+                ..WHOLE
+            }),
+            Ok(Mending {
+                purge_through_snapshot: true,
+                ..Mending::default()
+            })
         );
         assert_eq!(
-            judge(&Positions { snapshot: at(30), ..WHOLE }),
-            Ok(Mending { purge_through_snapshot: true, install_snapshot: true, ..Mending::default() })
+            judge(&Positions {
+                snapshot: at(30),
+                ..WHOLE
+            }),
+            Ok(Mending {
+                purge_through_snapshot: true,
+                install_snapshot: true,
+                ..Mending::default()
+            })
         );
     }
 
     #[test]
     fn a_store_that_was_lost_is_rebuilt_from_the_snapshot_or_refused() {
         assert_eq!(
-            judge(&Positions { applied: None, ..WHOLE }),
-            Ok(Mending { install_snapshot: true, ..Mending::default() })
+            judge(&Positions {
+                applied: None,
+                ..WHOLE
+            }),
+            Ok(Mending {
+                install_snapshot: true,
+                ..Mending::default()
+            })
         );
         assert!(matches!(
-            judge(&Positions { applied: None, snapshot: None, ..WHOLE }),
+            judge(&Positions {
+                applied: None,
+                snapshot: None,
+                ..WHOLE
+            }),
             Err(OrderError::StoreBehindLog { .. })
         ));
         assert_eq!(
-            judge(&Positions { snapshot: None, ..WHOLE }),
-            Ok(Mending { write_snapshot: true, ..Mending::default() })
+            judge(&Positions {
+                snapshot: None,
+                ..WHOLE
+            }),
+            Ok(Mending {
+                write_snapshot: true,
+                ..Mending::default()
+            })
         );
-        let never_purged = Positions { purged: None, snapshot: None, applied: None, ..WHOLE };
+        let never_purged = Positions {
+            purged: None,
+            snapshot: None,
+            applied: None,
+            ..WHOLE
+        };
         assert_eq!(judge(&never_purged), Ok(Mending::default()));
     }
 }

@@ -37,7 +37,9 @@ pub fn give_new_identity(
         .filter(|uuid| !uuid.is_nil())
         .or(cluster_uuid)
         .unwrap_or(Uuid::nil());
-    let previous_node_id = previous.as_ref().map_or(NodeId(0), |superblock| superblock.node_id);
+    let previous_node_id = previous
+        .as_ref()
+        .map_or(NodeId(0), |superblock| superblock.node_id);
 
     // The superblock goes last: until then the volume still says whose it was, and is refused.
     for name in ["log", "vote", "store", "snapshots", "superblock"] {
@@ -50,15 +52,20 @@ pub fn give_new_identity(
             }
         });
         match moved {
-            Ok(Some(kept)) => report
-                .recovered_files
-                .push(format!("{} (kept as {})", path.display(), kept.display())),
+            Ok(Some(kept)) => report.recovered_files.push(format!(
+                "{} (kept as {})",
+                path.display(),
+                kept.display()
+            )),
             Ok(None) => {}
             Err(error) => return Err(failed(&report, &error)),
         }
     }
     let leftover = data.join("superblock.new");
-    if file_system.exists(&leftover).map_err(|error| failed(&report, &error))? {
+    if file_system
+        .exists(&leftover)
+        .map_err(|error| failed(&report, &error))?
+    {
         remove_durably(file_system.as_ref(), &leftover).map_err(|error| failed(&report, &error))?;
     }
     let born = Superblock::new(cluster_uuid, previous_node_id);
@@ -71,6 +78,7 @@ pub fn give_new_identity(
         "promises were lost ({}); everything is in quarantine and the volume is node {} now",
         refused.message, born.node_id
     );
-    SuperblockFile::create(file_system.as_ref(), data, born).map_err(|error| failed(&report, &error))?;
+    SuperblockFile::create(file_system.as_ref(), data, born)
+        .map_err(|error| failed(&report, &error))?;
     Ok(report)
 }

@@ -12,7 +12,11 @@ pub struct Refusal {
 impl Refusal {
     /// Completes `report` with the reason; the exit code follows from it.
     #[must_use]
-    pub fn new(mut report: RecoveryReport, reason: RefusalReason, error: &(dyn std::error::Error + 'static)) -> Self {
+    pub fn new(
+        mut report: RecoveryReport,
+        reason: RefusalReason,
+        error: &(dyn std::error::Error + 'static),
+    ) -> Self {
         report.outcome = RecoveryOutcome::Refused;
         report.reason = Some(reason);
         report.message = describe(error);
@@ -21,15 +25,24 @@ impl Refusal {
             RefusalReason::InUse => ExitCode::VolumeInUse,
             _ => ExitCode::VolumeRefused,
         };
-        Self { report: Box::new(report), exit_code }
+        Self {
+            report: Box::new(report),
+            exit_code,
+        }
     }
 
     /// The disk failed while the volume was opened: nothing is known to be lost.
     #[must_use]
-    pub fn disk_failure(mut report: RecoveryReport, error: &(dyn std::error::Error + 'static)) -> Self {
+    pub fn disk_failure(
+        mut report: RecoveryReport,
+        error: &(dyn std::error::Error + 'static),
+    ) -> Self {
         report.outcome = RecoveryOutcome::Refused;
         report.message = describe(error);
-        Self { report: Box::new(report), exit_code: ExitCode::DiskFailed }
+        Self {
+            report: Box::new(report),
+            exit_code: ExitCode::DiskFailed,
+        }
     }
 }
 

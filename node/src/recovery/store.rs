@@ -16,7 +16,10 @@ pub(crate) enum DerivedError {
     #[error("the store cannot be used")]
     State(#[from] StateError),
     #[error("failed to move {what} to quarantine")]
-    Quarantine { what: String, source: std::io::Error },
+    Quarantine {
+        what: String,
+        source: std::io::Error,
+    },
 }
 
 /// Opens the newest whole snapshot; damaged ones go to quarantine.
@@ -47,7 +50,9 @@ pub(crate) fn open_store(
         Ok(state) => Ok(state),
         Err(error) => {
             tracing::warn!(%error, "the store cannot be opened and is rebuilt");
-            report.corrupted_files.push(format!("{}: {error}", path.display()));
+            report
+                .corrupted_files
+                .push(format!("{}: {error}", path.display()));
             move_away(file_system, data, &path, report)?;
             report.state_machine_repaired = true;
             Ok(State::open(&path)?)

@@ -61,7 +61,9 @@ fn read_volume(file_system: &SharedFileSystem, data: &Path, report: &mut VerifyR
     let superblock = match SuperblockFile::open(file_system.as_ref(), data, OpenMode::Read) {
         Ok(Some((file, stale_copy))) => {
             if let Some(copy) = stale_copy {
-                report.mendable.push(format!("copy {copy} of the superblock is damaged or outdated"));
+                report.mendable.push(format!(
+                    "copy {copy} of the superblock is damaged or outdated"
+                ));
             }
             file.current().clone()
         }
@@ -82,7 +84,9 @@ fn read_volume(file_system: &SharedFileSystem, data: &Path, report: &mut VerifyR
     match VoteFile::open(file_system.clone(), data, OpenMode::Read) {
         Ok((vote, stale_copy)) => {
             if let Some(copy) = stale_copy {
-                report.mendable.push(format!("copy {copy} of the vote is damaged or outdated"));
+                report
+                    .mendable
+                    .push(format!("copy {copy} of the vote is damaged or outdated"));
             }
             positions.vote_term = vote.current().map(|vote| vote.term);
             report.vote = vote
@@ -134,7 +138,9 @@ fn read_snapshots(data: &Path, report: &mut VerifyReport, positions: &mut Positi
     match Snapshots::open(data).and_then(|snapshots| snapshots.newest()) {
         Ok((newest, damaged)) => {
             for path in damaged {
-                report.mendable.push(format!("{} is damaged", path.display()));
+                report
+                    .mendable
+                    .push(format!("{} is damaged", path.display()));
             }
             if let Some(newest) = newest {
                 let status = &newest.summary().status;
@@ -155,7 +161,12 @@ pub fn list_entries(
     superblock: &crate::identity::Superblock,
     count: usize,
 ) -> Vec<String> {
-    let Ok((contents, _)) = inspect_log(file_system, &data.join("log"), log_identity(superblock), false) else {
+    let Ok((contents, _)) = inspect_log(
+        file_system,
+        &data.join("log"),
+        log_identity(superblock),
+        false,
+    ) else {
         return Vec::new();
     };
     let Some(last) = contents.last() else {

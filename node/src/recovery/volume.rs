@@ -10,7 +10,9 @@ use super::order::{Mending, Positions, judge};
 use super::refusal::Refusal;
 use super::store::{DerivedError, install, open_snapshots, open_store};
 use crate::disk::{LockError, OpenMode, SharedFileSystem, TwinError, VolumeLock};
-use crate::identity::{IdentityError, Superblock, SuperblockFile, VolumeState, VoteError, VoteFile};
+use crate::identity::{
+    IdentityError, Superblock, SuperblockFile, VolumeState, VoteError, VoteFile,
+};
 use crate::log::{LogError, LogIdentity, LogOptions, OpenedLog, RecordKind, open_log};
 use crate::position::LogPosition;
 use crate::raft::{SnapshotFile, Snapshots};
@@ -46,7 +48,9 @@ const KNOWN_NAMES: [&str; 4] = ["vote", "log", "store", "snapshots"];
 enum IdentityProblem {
     #[error("the superblock is missing, but {found} exists: the identity of this volume is lost")]
     Missing { found: String },
-    #[error("the volume belongs to cluster {found}, but this node was started for cluster {expected}")]
+    #[error(
+        "the volume belongs to cluster {found}, but this node was started for cluster {expected}"
+    )]
     OtherCluster { found: Uuid, expected: Uuid },
     #[error("a restore onto this volume has not finished: run it again, or empty the volume")]
     RestoreIncomplete,
@@ -81,16 +85,19 @@ pub fn open_volume(
     let derived_error = |report: &RecoveryReport, error: &DerivedError| {
         Refusal::new(report.clone(), RefusalReason::StoreUnrecoverable, error)
     };
-    let (snapshots, mut snapshot) =
-        open_snapshots(file_system.as_ref(), data, &mut report).map_err(|error| derived_error(&report, &error))?;
-    let state = open_store(file_system.as_ref(), data, &mut report).map_err(|error| derived_error(&report, &error))?;
+    let (snapshots, mut snapshot) = open_snapshots(file_system.as_ref(), data, &mut report)
+        .map_err(|error| derived_error(&report, &error))?;
+    let state = open_store(file_system.as_ref(), data, &mut report)
+        .map_err(|error| derived_error(&report, &error))?;
 
     let positions = Positions {
         last: log.contents.last(),
         purged: log.contents.purged(),
         committed: log.contents.committed(),
         applied: state.applied(),
-        snapshot: snapshot.as_ref().and_then(|snapshot| snapshot.summary().status.applied),
+        snapshot: snapshot
+            .as_ref()
+            .and_then(|snapshot| snapshot.summary().status.applied),
         vote_term: vote.current().map(|vote| vote.term),
     };
     let mending = judge(&positions).map_err(|error| {
@@ -104,8 +111,15 @@ pub fn open_volume(
         };
         Refusal::new(report.clone(), reason, &error)
     })?;
-    mend(mending, &mut log, &state, &snapshots, &mut snapshot, &mut report)
-        .map_err(|error| derived_error(&report, &error))?;
+    mend(
+        mending,
+        &mut log,
+        &state,
+        &snapshots,
+        &mut snapshot,
+        &mut report,
+    )
+    .map_err(|error| derived_error(&report, &error))?;
 
     note_replay(&log, &state, &mut report);
     conclude(&mut report, started);
@@ -191,26 +205,44 @@ fn open_identity(
 }
 
 /// A volume without a superblock is new only when nothing else of ours is on it.
-fn refuse_headless(file_system: &SharedFileSystem, data: &Path, report: &RecoveryReport) -> Result<(), Refusal> {
+fn refuse_headless(
+    file_system: &SharedFileSystem,
+    data: &Path,
+    report: &RecoveryReport,
+) -> Result<(), Refusal> {
     for name in KNOWN_NAMES {
         let path = data.join(name);
         let exists = file_system
             .exists(&path)
             .map_err(|error| Refusal::disk_failure(report.clone(), &error))?;
         if exists {
-            let problem = IdentityProblem::Missing { found: path.display().to_string() };
-            return Err(Refusal::new(report.clone(), RefusalReason::SuperblockUnreadable, &problem));
+            let problem = IdentityProblem::Missing {
+                found: path.display().to_string(),
+            };
+            return Err(Refusal::new(
+                report.clone(),
+                RefusalReason::SuperblockUnreadable,
+                &problem,
+            ));
         }
     }
     Ok(())
 }
 
 fn note_mended(report: &mut RecoveryReport, path: &Path, copy: usize) {
-    report.corrupted_files.push(format!("{} (copy {copy})", path.display()));
-    report.recovered_files.push(format!("{} (copy {copy})", path.display()));
+    report
+        .corrupted_files
+        .push(format!("{} (copy {copy})", path.display()));
+    report
+        .recovered_files
+        .push(format!("{} (copy {copy})", path.display()));
 }
 
-fn open_vote(file_system: &SharedFileSystem, data: &Path, report: &mut RecoveryReport) -> Result<VoteFile, Refusal> {
+fn open_vote(
+    file_system: &SharedFileSystem,
+    data: &Path,
+    report: &mut RecoveryReport,
+) -> Result<VoteFile, Refusal> {
     match VoteFile::open(file_system.clone(), data, OpenMode::ReadWrite) {
         Ok((vote, stale_copy)) => {
             if let Some(copy) = stale_copy {
@@ -219,7 +251,9 @@ fn open_vote(file_system: &SharedFileSystem, data: &Path, report: &mut RecoveryR
             Ok(vote)
         }
         Err(error) => {
-            report.corrupted_files.push(VoteFile::path(data).display().to_string());
+            report
+                .corrupted_files
+                .push(VoteFile::path(data).display().to_string());
             let reason = match &error {
                 VoteError::Twin(TwinError::UnknownFormat { .. }) => RefusalReason::UnknownFormat,
                 _ => RefusalReason::VoteUnreadable,
@@ -248,9 +282,11 @@ fn open_the_log(
         Ok(log) => {
             if let Some(torn) = &log.torn_tail {
                 report.torn_tail_truncated_bytes = torn.bytes;
-                report
-                    .recovered_files
-                    .push(format!("{} (torn tail at byte {})", torn.path.display(), torn.offset_bytes));
+                report.recovered_files.push(format!(
+                    "{} (torn tail at byte {})",
+                    torn.path.display(),
+                    torn.offset_bytes
+                ));
             }
             Ok(log)
         }
@@ -267,7 +303,9 @@ fn open_the_log(
                     report.corrupted_files.push(path.display().to_string());
                     RefusalReason::LogDamaged
                 }
-                LogError::MissingSegment { .. } | LogError::TooLarge { .. } => RefusalReason::LogDamaged,
+                LogError::MissingSegment { .. } | LogError::TooLarge { .. } => {
+                    RefusalReason::LogDamaged
+                }
             };
             Err(Refusal::new(report.clone(), reason, &error))
         }
@@ -329,7 +367,9 @@ fn purge_through(log: &mut OpenedLog, position: LogPosition) -> Result<(), Deriv
             .apply(RecordKind::Purged, location)
             .map_err(|error| as_snapshot_error(error.into()))?;
     }
-    log.files.remove_purged(position).map_err(as_snapshot_error)?;
+    log.files
+        .remove_purged(position)
+        .map_err(as_snapshot_error)?;
     Ok(())
 }
 
@@ -343,7 +383,9 @@ fn note_replay(log: &OpenedLog, state: &State, report: &mut RecoveryReport) {
 fn conclude(report: &mut RecoveryReport, started: Instant) {
     let mended = !report.recovered_files.is_empty() || report.state_machine_repaired;
     match (report.outcome, mended) {
-        (RecoveryOutcome::Created, _) => report.message = "a new identity was born on an empty volume".to_owned(),
+        (RecoveryOutcome::Created, _) => {
+            report.message = "a new identity was born on an empty volume".to_owned()
+        }
         (_, true) => {
             report.outcome = RecoveryOutcome::Recovered;
             report.message = format!("recovered: {}", report.recovered_files.join("; "));

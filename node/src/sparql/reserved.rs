@@ -118,7 +118,11 @@ fn check_operation_graph(graph: &OperationGraphName) -> Result<(), Refused> {
 fn check_dataset(dataset: Option<&QueryDataset>) -> Result<(), Refused> {
     dataset.map_or(Ok(()), |dataset| {
         let named = dataset.named.iter().flatten();
-        dataset.default.iter().chain(named).try_for_each(check_graph_name)
+        dataset
+            .default
+            .iter()
+            .chain(named)
+            .try_for_each(check_graph_name)
     })
 }
 
@@ -130,7 +134,11 @@ struct Hiding {
 
 impl Hiding {
     /// Hides in a pattern under `GRAPH ?scope`, and filters what is still to be filtered.
-    fn close(&mut self, pattern: &mut GraphPattern, scope: Option<&Variable>) -> Result<(), Refused> {
+    fn close(
+        &mut self,
+        pattern: &mut GraphPattern,
+        scope: Option<&Variable>,
+    ) -> Result<(), Refused> {
         for variable in self.hide(pattern, scope)? {
             *pattern = GraphPattern::Filter {
                 expr: is_not_reserved(variable),

@@ -25,13 +25,13 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use crate::position::LogPosition;
 pub use apply::{Apply, Outcome};
 pub use codec::DecodeError;
 pub use digest::{Digest, ParseDigestError};
 pub use effects::{Command, Effects, RESERVED_GRAPH};
 pub use error::StateError;
 pub use normalise::normalise_quad;
-pub use crate::position::LogPosition;
 pub use request::{MAXIMUM_REQUESTS_AN_ENTRY, REMEMBERED_REQUESTS, RequestId, RequestOutcome};
 pub use snapshot::{SnapshotSummary, read_snapshot_summary, verify_snapshot};
 pub use store::{State, StateStatus};

@@ -29,7 +29,6 @@ pub fn normalise_quad(mut quad: Quad) -> Quad {
 fn stored_form(literal: &Literal) -> Option<Literal> {
     let value = literal.value();
     let form = match literal.datatype().as_str().strip_prefix(XML_SCHEMA)? {
-        "string" => None,
         "boolean" => by_value::<Boolean>(value),
         "float" => by_value::<Float>(value),
         "double" => by_value::<Double>(value),

@@ -25,11 +25,19 @@ pub fn free_ports(count: usize) -> Vec<u16> {
     let mut held = Vec::new();
     let mut ports = Vec::new();
     while ports.len() < count {
-        let Ok(first) = TcpListener::bind("127.0.0.1:0") else { continue };
-        let Ok(address) = first.local_addr() else { continue };
+        let Ok(first) = TcpListener::bind("127.0.0.1:0") else {
+            continue;
+        };
+        let Ok(address) = first.local_addr() else {
+            continue;
+        };
         let port = address.port();
-        let Some(next) = port.checked_add(1) else { continue };
-        let Ok(second) = TcpListener::bind(("127.0.0.1", next)) else { continue };
+        let Some(next) = port.checked_add(1) else {
+            continue;
+        };
+        let Ok(second) = TcpListener::bind(("127.0.0.1", next)) else {
+            continue;
+        };
         held.push((first, second));
         ports.push(port);
     }
@@ -58,7 +66,8 @@ pub async fn run_node(arguments: &[&str]) -> io::Result<RunResult> {
     let text = String::from_utf8_lossy(&output.stdout);
     Ok(RunResult {
         exit_code: output.status.code(),
-        report: serde_json::from_str(text.lines().last().unwrap_or_default()).unwrap_or(Value::Null),
+        report: serde_json::from_str(text.lines().last().unwrap_or_default())
+            .unwrap_or(Value::Null),
         log: String::from_utf8_lossy(&output.stderr).into_owned(),
     })
 }
@@ -172,7 +181,8 @@ impl LocalNode {
                 return Ok(status.clone());
             }
             if Instant::now() > until {
-                let log = std::fs::read_to_string(self.data.with_extension("log")).unwrap_or_default();
+                let log =
+                    std::fs::read_to_string(self.data.with_extension("log")).unwrap_or_default();
                 let tail: Vec<&str> = log.lines().rev().take(20).collect();
                 return Err(format!(
                     "port {} was never {what} within {deadline:?}; last status {status:?}; log, newest first: {tail:#?}",
@@ -188,6 +198,7 @@ impl LocalNode {
     /// # Errors
     /// The last status, when that never came.
     pub async fn wait_ready(&self) -> Result<v1::StatusResponse, String> {
-        self.wait_for("ready", Duration::from_secs(60), |status| status.ready).await
+        self.wait_for("ready", Duration::from_secs(60), |status| status.ready)
+            .await
     }
 }

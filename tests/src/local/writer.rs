@@ -31,7 +31,12 @@ impl Writer {
     #[must_use]
     pub fn start(update_endpoints: Vec<String>, name: &str, patience: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let task = tokio::spawn(write(update_endpoints, name.to_owned(), patience, stop.clone()));
+        let task = tokio::spawn(write(
+            update_endpoints,
+            name.to_owned(),
+            patience,
+            stop.clone(),
+        ));
         Self { stop, task }
     }
 

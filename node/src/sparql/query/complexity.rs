@@ -90,8 +90,16 @@ impl Depth {
     fn check(self) -> Result<(), QueryError> {
         for (depth, maximum, what) in [
             (self.patterns, MAXIMUM_PATTERN_DEPTH, "patterns"),
-            (self.optionals, MAXIMUM_NESTED_OPTIONALS, "OPTIONAL and EXISTS"),
-            (self.expressions, MAXIMUM_EXPRESSION_DEPTH, "expressions or paths"),
+            (
+                self.optionals,
+                MAXIMUM_NESTED_OPTIONALS,
+                "OPTIONAL and EXISTS",
+            ),
+            (
+                self.expressions,
+                MAXIMUM_EXPRESSION_DEPTH,
+                "expressions or paths",
+            ),
         ] {
             if depth > maximum {
                 return Err(QueryError::TooComplex(format!(
@@ -129,8 +137,9 @@ fn visit_pattern<'a>(
     depth: Depth,
     to_visit: &mut Vec<(Node<'a>, Depth)>,
 ) {
-    let mut expression =
-        |expression: &'a Expression| to_visit.push((Node::Expression(expression), depth.expression()));
+    let mut expression = |expression: &'a Expression| {
+        to_visit.push((Node::Expression(expression), depth.expression()))
+    };
     match pattern {
         GraphPattern::Bgp { .. } | GraphPattern::Values { .. } => {}
         GraphPattern::Path { path, .. } => to_visit.push((Node::Path(path), depth.expression())),

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::QueryError;
 use super::evaluate::{DumpTask, QueryTask};
 use super::guard::{self, Stop, Switch};
 use super::parse::QueryText;
 use super::sink::{self, ResultStream, Sink};
 use super::slots::Slots;
 use super::supervise::{self, Allowance};
-use super::QueryError;
 use crate::metrics::QueryMetrics;
 use crate::state::State;
 
@@ -122,9 +122,14 @@ impl QueryEngine {
             limits: self.limits,
             switch: switch.clone(),
         };
-        self.start(state, &switch, allowance, self.limits, None, move |state, sink| {
-            task.run(state, sink)
-        })
+        self.start(
+            state,
+            &switch,
+            allowance,
+            self.limits,
+            None,
+            move |state, sink| task.run(state, sink),
+        )
         .await
     }
 

@@ -25,7 +25,9 @@ pub enum QueryError {
     #[error("the query is too complex: {0}")]
     TooComplex(String),
     /// The client accepts no format that this kind of result can be written in.
-    #[error("none of the accepted media types can hold this result; it can be written as {offered}")]
+    #[error(
+        "none of the accepted media types can hold this result; it can be written as {offered}"
+    )]
     NotAcceptable {
         /// The media types that can.
         offered: String,

@@ -71,7 +71,11 @@ const TABLES: &[Offer] = &[
     },
     Offer {
         format: ResultFormat::Table(QueryResultsFormat::Xml),
-        media_types: &["application/sparql-results+xml", "application/xml", "text/xml"],
+        media_types: &[
+            "application/sparql-results+xml",
+            "application/xml",
+            "text/xml",
+        ],
     },
     Offer {
         format: ResultFormat::Table(QueryResultsFormat::Csv),
@@ -149,7 +153,11 @@ pub fn negotiate(kind: ResultKind, accept: Option<&str>) -> Result<ResultFormat,
         }
     }
     best.map(|(_, format)| format).ok_or_else(|| {
-        let offered: Vec<_> = kind.offers().iter().map(|offer| offer.media_types[0]).collect();
+        let offered: Vec<_> = kind
+            .offers()
+            .iter()
+            .map(|offer| offer.media_types[0])
+            .collect();
         QueryError::NotAcceptable {
             offered: offered.join(", "),
         }
@@ -238,7 +246,10 @@ mod tests {
         assert_eq!(table("text/csv"), CSV);
         assert_eq!(table("text/tab-separated-values"), TSV);
         assert_eq!(graph("text/turtle"), Some("text/turtle"));
-        assert_eq!(graph("application/n-triples"), Some("application/n-triples"));
+        assert_eq!(
+            graph("application/n-triples"),
+            Some("application/n-triples")
+        );
         assert_eq!(graph("application/rdf+xml"), Some("application/rdf+xml"));
         assert_eq!(graph("application/ld+json"), Some("application/ld+json"));
         assert_eq!(graph("application/trig"), Some("application/trig"));
@@ -258,7 +269,10 @@ mod tests {
 
     #[test]
     fn the_highest_quality_wins_and_ties_go_to_the_preferred_format() {
-        assert_eq!(table("text/csv;q=0.5, text/tab-separated-values;q=0.6"), TSV);
+        assert_eq!(
+            table("text/csv;q=0.5, text/tab-separated-values;q=0.6"),
+            TSV
+        );
         assert_eq!(table("text/csv, application/sparql-results+xml"), XML);
         assert_eq!(table("*/*"), JSON);
         assert_eq!(table("text/*"), XML);
@@ -267,7 +281,10 @@ mod tests {
 
     #[test]
     fn the_most_specific_range_decides_over_a_format() {
-        assert_eq!(table("*/*, application/sparql-results+json;q=0, application/json;q=0"), XML);
+        assert_eq!(
+            table("*/*, application/sparql-results+json;q=0, application/json;q=0"),
+            XML
+        );
         assert_eq!(table("text/csv;q=0.1, */*;q=0.05"), CSV);
     }
 

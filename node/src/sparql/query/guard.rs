@@ -53,12 +53,9 @@ impl std::fmt::Debug for Switch {
 impl Switch {
     /// Asks the evaluation to stop. The first reason counts.
     pub(super) fn stop(&self, reason: Stop) {
-        let _already = self.reason.compare_exchange(
-            0,
-            reason as u8,
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        );
+        let _already =
+            self.reason
+                .compare_exchange(0, reason as u8, Ordering::Relaxed, Ordering::Relaxed);
         self.stopped.notify_one();
     }
 
@@ -97,7 +94,9 @@ pub(super) fn run<T>(work: impl FnOnce() -> T) -> Result<T, Option<QueryError>> 
             .map(|message| (*message).to_owned())
             .or_else(|| panic.downcast_ref::<String>().cloned())
             .unwrap_or_default();
-        Some(QueryError::Internal(format!("the evaluation failed: {message}")))
+        Some(QueryError::Internal(format!(
+            "the evaluation failed: {message}"
+        )))
     })
 }
 

@@ -18,7 +18,10 @@ pub(super) fn depth(text: &str) -> usize {
             }
             b'"' | b'\'' => skip_string(rest),
             b'<' => skip_iri(tail),
-            b'#' => tail.iter().position(|byte| b"\r\n".contains(byte)).map_or(&[], |end| &tail[end..]),
+            b'#' => tail
+                .iter()
+                .position(|byte| b"\r\n".contains(byte))
+                .map_or(&[], |end| &tail[end..]),
             // An escaped character in a local name.
             b'\\' => tail.get(1..).unwrap_or(&[]),
             _ => tail,
@@ -36,7 +39,9 @@ fn skip_string(text: &[u8]) -> &[u8] {
         match byte {
             b'\\' => place += 2,
             b'\r' | b'\n' if length == 1 => break,
-            _ if text[place..].starts_with(&[quote; 3][..length]) => return &text[place + length..],
+            _ if text[place..].starts_with(&[quote; 3][..length]) => {
+                return &text[place + length..];
+            }
             _ => place += 1,
         }
     }

@@ -143,7 +143,10 @@ mod tests {
     #[test]
     fn relative_iris_need_a_valid_base() {
         let relative = QueryText::new("ASK { <a> <b> <c> }");
-        assert!(matches!(parsed(&relative), Err(QueryError::Malformed { .. })));
+        assert!(matches!(
+            parsed(&relative),
+            Err(QueryError::Malformed { .. })
+        ));
         let based = |base: &str| QueryText {
             base_iri: Some(base.into()),
             ..relative.clone()

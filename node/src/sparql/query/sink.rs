@@ -176,7 +176,10 @@ impl Sink {
                         return Ok(());
                     }
                     self.look()?;
-                    if self.patience.is_some_and(|patience| start.elapsed() > patience) {
+                    if self
+                        .patience
+                        .is_some_and(|patience| start.elapsed() > patience)
+                    {
                         return Err(stopped(Stop::TimedOut, self.limits));
                     }
                     piece = back;
@@ -251,7 +254,9 @@ impl Stream for ResultStream {
             Some(Piece::Done) => None,
             Some(Piece::Failed(error)) => Some(Err(error)),
             // The end of the document was never sent: it must not look whole.
-            None => Some(Err(QueryError::Internal("the evaluation ended early".into()))),
+            None => Some(Err(QueryError::Internal(
+                "the evaluation ended early".into(),
+            ))),
         })
     }
 }

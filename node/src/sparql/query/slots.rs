@@ -28,7 +28,9 @@ impl Drop for Waiting<'_> {
 impl Slots {
     pub(super) fn new(maximum_running: usize, maximum_waiting: usize) -> Self {
         Self {
-            running: Arc::new(Semaphore::new(maximum_running.clamp(1, Semaphore::MAX_PERMITS))),
+            running: Arc::new(Semaphore::new(
+                maximum_running.clamp(1, Semaphore::MAX_PERMITS),
+            )),
             waiting: AtomicUsize::new(0),
             maximum_waiting,
         }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::budget::Budget;
 use super::upload::{self, Document};
 use super::workspace::Workspace;
-use super::{EvaluationLimits, Write, WriteError, update};
+use super::{EvaluationLimits, Write, WriteError, operations};
 use crate::state::{Command, RequestId, State, StateError};
 
 /// What became of one write of a group.
@@ -95,7 +95,7 @@ fn evaluate_here(
             }
         }
     }
-    let command = (!requests.is_empty()).then(|| Command {
+    let command = (!requests.is_empty()).then_some(Command {
         base_index: status.data_index,
         requests,
     });
@@ -114,8 +114,8 @@ fn evaluate(
             base_iri,
             using_graphs,
         } => {
-            let update = update::parse(text, base_iri.as_deref(), using_graphs.as_ref())?;
-            update::evaluate(update, workspace, &mut budget)
+            let update = operations::parse(text, base_iri.as_deref(), using_graphs.as_ref())?;
+            operations::evaluate(update, workspace, &mut budget)
         }
         Write::Add {
             target,

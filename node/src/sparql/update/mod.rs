@@ -9,10 +9,10 @@ mod error;
 mod group;
 mod interrupt;
 mod nesting;
+mod operations;
 mod request;
 mod reserved;
 mod template;
-mod update;
 mod upload;
 mod workspace;
 

@@ -170,10 +170,11 @@ fn guard_pattern(pattern: &mut GraphPattern, graph: Option<&Variable>) -> Result
                 let inside =
                     Variable::new_unchecked(format!("graph{:032x}", rand::random::<u128>()));
                 guard_pattern(inner, Some(&inside))?;
-                *inner = Box::new(GraphPattern::Graph {
+                let renamed = std::mem::take(inner);
+                **inner = GraphPattern::Graph {
                     name: inside.into(),
-                    inner: std::mem::take(inner),
-                });
+                    inner: renamed,
+                };
                 Ok(())
             }
             _ => guard_pattern(inner, graph),
