@@ -384,7 +384,7 @@ fn conclude(report: &mut RecoveryReport, started: Instant) {
     let mended = !report.recovered_files.is_empty() || report.state_machine_repaired;
     match (report.outcome, mended) {
         (RecoveryOutcome::Created, _) => {
-            report.message = "a new identity was born on an empty volume".to_owned()
+            report.message = "a new identity was born on an empty volume".to_owned();
         }
         (_, true) => {
             report.outcome = RecoveryOutcome::Recovered;

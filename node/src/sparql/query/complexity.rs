@@ -138,7 +138,7 @@ fn visit_pattern<'a>(
     to_visit: &mut Vec<(Node<'a>, Depth)>,
 ) {
     let mut expression = |expression: &'a Expression| {
-        to_visit.push((Node::Expression(expression), depth.expression()))
+        to_visit.push((Node::Expression(expression), depth.expression()));
     };
     match pattern {
         GraphPattern::Bgp { .. } | GraphPattern::Values { .. } => {}

@@ -1,0 +1,284 @@
+//! One RdfCluster under test.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::kubectl::{Kubectl, KubectlError, wait_until};
+use super::proxy::Proxy;
+
+/// What a cluster is made with.
+#[derive(Clone, Debug)]
+pub struct ClusterOptions {
+    pub name: String,
+    pub replicas: u32,
+    /// Name of the backup to start from.
+    pub from_backup: Option<String>,
+    pub snapshot_after_entries: u32,
+}
+
+impl ClusterOptions {
+    #[must_use]
+    pub fn new(name: &str, replicas: u32) -> Self {
+        Self {
+            name: name.to_owned(),
+            replicas,
+            from_backup: None,
+            snapshot_after_entries: 2000,
+        }
+    }
+
+    /// The manifest. Elections are quick, as the tests wait for many.
+    #[must_use]
+    pub fn manifest(&self) -> String {
+        let bootstrap = self.from_backup.as_ref().map_or(String::new(), |backup| {
+            format!("\n  bootstrap:\n    fromBackup:\n      backupName: {backup}")
+        });
+        format!(
+            "apiVersion: quadraft.dev/v1alpha1\nkind: RdfCluster\nmetadata:\n  name: {}\nspec:\n  replicas: {}\n  \
+             version: 0.1.0\n  storage:\n    size: 1Gi\n  resources:\n    requests:\n      cpu: 20m\n      \
+             memory: 64Mi\n  node:\n    snapshotAfterEntries: {}{bootstrap}\n",
+            self.name, self.replicas, self.snapshot_after_entries
+        )
+    }
+}
+
+/// A member as its own HTTP port describes it.
+#[derive(Clone, Debug, Default)]
+pub struct Member {
+    pub pod: String,
+    pub node_id: String,
+    pub role: String,
+    pub term: u64,
+    pub applied_index: u64,
+    pub digest: String,
+    pub quads: u64,
+    pub ready: bool,
+}
+
+/// One RdfCluster, and ways to look at it.
+#[derive(Debug)]
+pub struct TestCluster {
+    pub kubectl: Kubectl,
+    pub proxy: Proxy,
+    pub name: String,
+    client: reqwest::Client,
+}
+
+impl TestCluster {
+    /// Applies the manifest.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn apply(kubectl: &Kubectl, options: &ClusterOptions) -> Result<Self, KubectlError> {
+        kubectl.apply(&options.manifest()).await?;
+        Self::attach(kubectl, &options.name).await
+    }
+
+    /// A cluster that is there already.
+    ///
+    /// # Errors
+    /// When the API server cannot be reached.
+    pub async fn attach(kubectl: &Kubectl, name: &str) -> Result<Self, KubectlError> {
+        Ok(Self {
+            kubectl: kubectl.clone(),
+            proxy: Proxy::start(kubectl).await?,
+            name: name.to_owned(),
+            client: reqwest::Client::builder()
+                .timeout(Duration::from_secs(20))
+                .build()
+                .unwrap_or_default(),
+        })
+    }
+
+    #[must_use]
+    pub fn pod(&self, slot: u32) -> String {
+        format!("{}-{slot}-0", self.name)
+    }
+
+    #[must_use]
+    pub fn claim(&self, slot: u32) -> String {
+        format!("data-{}-{slot}-0", self.name)
+    }
+
+    /// URL that writes are sent to: the Service's.
+    #[must_use]
+    pub fn service_url(&self, path: &str) -> String {
+        self.proxy.service_url(&self.name, path)
+    }
+
+    /// Waits for the condition Ready, as a user would.
+    ///
+    /// # Errors
+    /// When it does not come in time.
+    pub async fn wait_ready(&self, deadline: Duration) -> Result<(), String> {
+        self.kubectl
+            .run(&[
+                "wait",
+                "--for=condition=Ready",
+                &format!("rdfcluster/{}", self.name),
+                &format!("--timeout={}s", deadline.as_secs()),
+            ])
+            .await
+            .map(|_| ())
+            .map_err(|error| error.to_string())
+    }
+
+    /// The RdfCluster object.
+    pub async fn object(&self) -> Value {
+        self.kubectl
+            .get("rdfcluster", &self.name)
+            .await
+            .ok()
+            .flatten()
+            .unwrap_or(Value::Null)
+    }
+
+    /// Waits until the object meets a condition.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub async fn wait_object(
+        &self,
+        what: &str,
+        deadline: Duration,
+        condition: impl Fn(&Value) -> bool,
+    ) -> Result<Value, String> {
+        let result = wait_until(what, deadline, || async {
+            let object = self.object().await;
+            condition(&object).then_some(object)
+        })
+        .await;
+        match result {
+            Ok(object) => Ok(object),
+            Err(error) => Err(format!(
+                "{error}; status: {}",
+                self.object().await["status"]
+            )),
+        }
+    }
+
+    /// What the member in a slot says of itself.
+    pub async fn member(&self, slot: u32) -> Option<Member> {
+        let pod = self.pod(slot);
+        let url = self.proxy.pod_url(&pod, "/status");
+        let answer = self.client.get(url).send().await.ok()?;
+        let status: Value = serde_json::from_str(&answer.text().await.ok()?).ok()?;
+        let text = |field: &str| status[field].as_str().unwrap_or_default().to_owned();
+        let number = |field: &str| status[field].as_u64().unwrap_or_default();
+        (!status["node_id"].is_null()).then(|| Member {
+            pod,
+            node_id: text("node_id"),
+            role: text("role"),
+            term: number("term"),
+            applied_index: number("applied_index"),
+            digest: text("digest"),
+            quads: number("quads"),
+            ready: status["ready"].as_bool().unwrap_or_default(),
+        })
+    }
+
+    /// Slot of the leader.
+    ///
+    /// # Errors
+    /// When there is none in time.
+    pub async fn leader(&self, replicas: u32) -> Result<u32, String> {
+        wait_until("a leader", Duration::from_secs(60), || async {
+            for slot in 0..replicas {
+                if self
+                    .member(slot)
+                    .await
+                    .is_some_and(|member| member.role == "leader")
+                {
+                    return Some(slot);
+                }
+            }
+            None
+        })
+        .await
+    }
+
+    /// Waits until all members have applied the same entries, and gives them; their digests must
+    /// be equal then.
+    ///
+    /// # Errors
+    /// When that does not come in time, or the digests differ.
+    pub async fn agree(&self, replicas: u32, deadline: Duration) -> Result<Vec<Member>, String> {
+        let members = wait_until("all members at the same index", deadline, || async {
+            let mut members = Vec::new();
+            for slot in 0..replicas {
+                members.push(self.member(slot).await?);
+            }
+            let indices: BTreeSet<u64> =
+                members.iter().map(|member| member.applied_index).collect();
+            (indices.len() == 1).then_some(members)
+        })
+        .await?;
+        let digests: BTreeSet<&str> = members
+            .iter()
+            .map(|member| member.digest.as_str())
+            .collect();
+        if digests.len() == 1 {
+            Ok(members)
+        } else {
+            Err(format!("the members' digests differ: {members:?}"))
+        }
+    }
+
+    /// A SELECT or ASK query, at one member or at the Service.
+    ///
+    /// # Errors
+    /// With the answer, when it is not a result.
+    pub async fn query(&self, slot: Option<u32>, query: &str) -> Result<Value, String> {
+        let url = match slot {
+            Some(slot) => self.proxy.pod_url(&self.pod(slot), "/query"),
+            None => self.service_url("/query"),
+        };
+        let answer = self
+            .client
+            .post(url)
+            .header("content-type", "application/sparql-query")
+            .header("accept", "application/sparql-results+json")
+            .body(query.to_owned())
+            .send()
+            .await
+            .map_err(|error| error.to_string())?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(|error| error.to_string())?;
+        if !status.is_success() {
+            return Err(format!("{status}: {text}"));
+        }
+        serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))
+    }
+
+    /// The numbers that a [`crate::local::Writer`] of that name wrote, as one member sees them.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub async fn numbers(&self, slot: Option<u32>, name: &str) -> Result<BTreeSet<u64>, String> {
+        let query = format!("SELECT ?n {{ <urn:test:{name}> <urn:test:wrote> ?n }}");
+        let answer = self.query(slot, &query).await?;
+        let rows = answer["results"]["bindings"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        Ok(rows
+            .iter()
+            .filter_map(|row| row["n"]["value"].as_str()?.parse().ok())
+            .collect())
+    }
+
+    /// Folder of this machine that holds a slot's volume, on the bed.
+    ///
+    /// # Errors
+    /// When it is not known.
+    pub async fn volume_path(&self, slot: u32) -> Result<std::path::PathBuf, String> {
+        super::setup::tool_output(
+            "tests/bed/bed",
+            &["volume-path", self.kubectl.namespace(), &self.claim(slot)],
+        )
+        .await
+        .map(Into::into)
+    }
+}

@@ -1,0 +1,592 @@
+//! Clusters with real pods. Each test has a namespace of its own and leaves a trail when it fails:
+//! objects, events, status, logs. In each the operator is killed in the middle, again and again.
+//!
+//! They need a Kubernetes: `make test-kubernetes` brings one up.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use quadraft_tests::kubernetes::{
+    ClusterOptions, Kubectl, TestCluster, install_operator, kill_node_process, load_images,
+    print_trail, uses_bed, wait_until,
+};
+use quadraft_tests::local::{Acknowledged, Writer};
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+static OPERATOR: OnceCell<Result<(), String>> = OnceCell::const_new();
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+type Outcome = Result<(), String>;
+
+/// Runs a test in its own namespace, under the `restricted` pod security standard.
+async fn in_namespace<F, T>(name: &str, test: F)
+where
+    F: FnOnce(Kubectl) -> T,
+    T: Future<Output = Outcome>,
+{
+    OPERATOR
+        .get_or_init(|| async {
+            load_images().await?;
+            install_operator(&[]).await
+        })
+        .await
+        .clone()
+        .expect("the operator is installed");
+    let namespace = format!("test-{name}");
+    let kubectl = Kubectl::new(&namespace);
+    let _ = kubectl
+        .run(&[
+            "delete",
+            "namespace",
+            &namespace,
+            "--ignore-not-found",
+            "--timeout=120s",
+        ])
+        .await;
+    kubectl
+        .apply(&format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {namespace}\n  labels:\n    \
+             pod-security.kubernetes.io/enforce: restricted\n"
+        ))
+        .await
+        .unwrap();
+    let outcome = test(kubectl.clone()).await;
+    if let Err(error) = outcome {
+        print_trail(&kubectl).await;
+        panic!("{error}");
+    }
+    // What a test leaves is taken away as a user would; claims go with the namespace.
+    kubectl
+        .run(&[
+            "delete",
+            "rdfclusters,rdfbackups,rdfrestores",
+            "--all",
+            "--timeout=120s",
+        ])
+        .await
+        .unwrap();
+    kubectl
+        .run(&["delete", "namespace", &namespace, "--timeout=180s"])
+        .await
+        .unwrap();
+}
+
+/// Kills the operator every few seconds until it is dropped.
+struct OperatorKiller {
+    stop: Arc<AtomicBool>,
+}
+
+impl OperatorKiller {
+    fn start() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = stop.clone();
+        tokio::spawn(async move {
+            let kubectl = Kubectl::new("quadraft-system");
+            while !flag.load(Ordering::SeqCst) {
+                let _ = kubectl
+                    .run(&[
+                        "delete",
+                        "pods",
+                        "--selector=app.kubernetes.io/name=quadraft-operator",
+                        "--grace-period=0",
+                        "--force",
+                    ])
+                    .await;
+                tokio::time::sleep(Duration::from_secs(12)).await;
+            }
+        });
+        Self { stop }
+    }
+}
+
+impl Drop for OperatorKiller {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+    }
+}
+
+async fn ready_cluster(kubectl: &Kubectl, options: &ClusterOptions) -> Result<TestCluster, String> {
+    let cluster = TestCluster::apply(kubectl, options)
+        .await
+        .map_err(|error| error.to_string())?;
+    cluster.wait_ready(3 * MINUTE).await?;
+    Ok(cluster)
+}
+
+/// Nothing acknowledged is missing, nothing that was never sent appears.
+fn kept(written: &Acknowledged, found: &BTreeSet<u64>) -> Outcome {
+    let missing: Vec<_> = written.acknowledged.difference(found).collect();
+    if !missing.is_empty() {
+        return Err(format!("acknowledged but missing: {missing:?}"));
+    }
+    let sent: BTreeSet<u64> = written
+        .acknowledged
+        .union(&written.uncertain)
+        .copied()
+        .collect();
+    let strange: Vec<_> = found.difference(&sent).collect();
+    if !strange.is_empty() {
+        return Err(format!("never sent but there: {strange:?}"));
+    }
+    if written.acknowledged.len() < 5 {
+        return Err(format!("the writer came to nothing: {written:?}"));
+    }
+    Ok(())
+}
+
+fn writer(cluster: &TestCluster, name: &str) -> Writer {
+    Writer::start(vec![cluster.service_url("/update")], name, 2 * MINUTE)
+}
+
+async fn check_all(
+    cluster: &TestCluster,
+    replicas: u32,
+    written: &Acknowledged,
+    name: &str,
+) -> Outcome {
+    for slot in 0..replicas {
+        kept(written, &cluster.numbers(Some(slot), name).await?)?;
+    }
+    cluster.agree(replicas, MINUTE).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes: make test-kubernetes"]
+async fn a_cluster_becomes_ready_shows_its_columns_and_then_its_status_rests() {
+    in_namespace("creation", |kubectl| async move {
+        let cluster = ready_cluster(&kubectl, &ClusterOptions::new("made", 3)).await?;
+        let table = kubectl
+            .run(&["get", "rdfc"])
+            .await
+            .map_err(|error| error.to_string())?;
+        for column in [
+            "READY", "MEMBERS", "LEADER", "VERSION", "PHASE", "AGE", "3/3", "0.1.0",
+        ] {
+            if !table.contains(column) {
+                return Err(format!("{column} is missing in\n{table}"));
+            }
+        }
+        cluster.agree(3, MINUTE).await?;
+        // Nothing changes, so nothing is written: the object keeps its version for a minute.
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        let before = cluster.object().await["metadata"]["resourceVersion"].clone();
+        tokio::time::sleep(MINUTE).await;
+        let object = cluster.object().await;
+        if object["metadata"]["resourceVersion"] != before {
+            return Err(format!(
+                "the status was written although nothing changed: {}",
+                object["status"]
+            ));
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes: make test-kubernetes"]
+async fn acknowledged_writes_survive_kill_9_of_each_member_and_of_all_at_once() {
+    in_namespace("crash", |kubectl| async move {
+        let cluster = ready_cluster(&kubectl, &ClusterOptions::new("crash", 3)).await?;
+        let _killer = OperatorKiller::start();
+        let writer = writer(&cluster, "crash");
+        for slot in 0..3 {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            let before = cluster.member(slot).await.map(|member| member.term);
+            kill_node_process(&kubectl, &cluster.pod(slot)).await?;
+            wait_until("the killed member to be back", 2 * MINUTE, || async {
+                cluster
+                    .member(slot)
+                    .await
+                    .filter(|member| member.ready && Some(member.term) >= before)
+            })
+            .await?;
+        }
+        for slot in 0..3 {
+            kill_node_process(&kubectl, &cluster.pod(slot)).await?;
+        }
+        for slot in 0..3 {
+            wait_until("all members to be back", 3 * MINUTE, || async {
+                cluster.member(slot).await.filter(|member| member.ready)
+            })
+            .await?;
+        }
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let written = writer.finish().await?;
+        check_all(&cluster, 3, &written, "crash").await
+    })
+    .await;
+}
+
+/// Waits until slot `slot` is a ready voter under another node id than `old`.
+async fn wait_replaced(cluster: &TestCluster, slot: u32, old: &str) -> Outcome {
+    cluster
+        .wait_object("the member's return under a new id", 5 * MINUTE, |object| {
+            object["status"]["members"]
+                .as_array()
+                .is_some_and(|members| {
+                    members.iter().any(|member| {
+                        member["slot"] == slot
+                            && member["nodeId"] != old
+                            && member["voter"] == true
+                            && member["ready"] == true
+                    })
+                })
+        })
+        .await?;
+    cluster.wait_ready(3 * MINUTE).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes: make test-kubernetes"]
+async fn a_member_whose_volume_is_lost_returns_as_a_new_node() {
+    in_namespace("lost", |kubectl| async move {
+        let cluster = ready_cluster(&kubectl, &ClusterOptions::new("lost", 3)).await?;
+        let writer = writer(&cluster, "lost");
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let leader = cluster.leader(3).await?;
+        let slot = (leader + 1) % 3;
+        let old = cluster
+            .member(slot)
+            .await
+            .ok_or("the member does not answer")?
+            .node_id;
+        let _killer = OperatorKiller::start();
+        let claim = cluster.claim(slot);
+        let pod = cluster.pod(slot);
+        kubectl
+            .run(&["delete", "pvc", &claim, "--wait=false"])
+            .await
+            .map_err(|error| error.to_string())?;
+        kubectl
+            .run(&[
+                "delete",
+                "pod",
+                &pod,
+                "--grace-period=0",
+                "--force",
+                "--wait=false",
+            ])
+            .await
+            .map_err(|error| error.to_string())?;
+        wait_replaced(&cluster, slot, &old).await?;
+        let written = writer.finish().await?;
+        check_all(&cluster, 3, &written, "lost").await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes: make test-kubernetes"]
+async fn a_refused_volume_is_fenced_recovered_by_a_job_and_the_member_returns() {
+    in_namespace("refused", |kubectl| async move {
+        if !uses_bed().await {
+            return Err("volumes can be damaged on the bed only".to_owned());
+        }
+        let cluster = ready_cluster(&kubectl, &ClusterOptions::new("refused", 3)).await?;
+        let writer = writer(&cluster, "refused");
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let leader = cluster.leader(3).await?;
+        let slot = (leader + 1) % 3;
+        let old = cluster
+            .member(slot)
+            .await
+            .ok_or("the member does not answer")?
+            .node_id;
+        let folder = cluster.volume_path(slot).await?.join("log");
+        let segment = std::fs::read_dir(&folder)
+            .map_err(|error| error.to_string())?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| path.extension().is_some_and(|extension| extension == "log"))
+            .ok_or("no log segment")?;
+        flip_a_byte(&segment, 4096 + 60).map_err(|error| error.to_string())?;
+        kill_node_process(&kubectl, &cluster.pod(slot)).await?;
+        let _killer = OperatorKiller::start();
+        wait_replaced(&cluster, slot, &old).await?;
+        let object = cluster.object().await;
+        let recovered = object["status"]["members"]
+            .as_array()
+            .is_some_and(|members| {
+                members.iter().any(|member| {
+                    member["slot"] == slot && member["lastRecovery"]["outcome"] == "NewIdentity"
+                })
+            });
+        if !recovered {
+            return Err(format!(
+                "the recovery is not in the status: {}",
+                object["status"]
+            ));
+        }
+        let jobs = kubectl
+            .list("jobs", "app.kubernetes.io/component=recovery")
+            .await
+            .map_err(|error| error.to_string())?;
+        if jobs.len() != 1 {
+            return Err(format!("{} recovery Jobs instead of one", jobs.len()));
+        }
+        let written = writer.finish().await?;
+        check_all(&cluster, 3, &written, "refused").await
+    })
+    .await;
+}
+
+fn flip_a_byte(path: &std::path::Path, offset: u64) -> std::io::Result<()> {
+    use std::os::unix::fs::FileExt as _;
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)?;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset)?;
+    file.write_all_at(&[byte[0] ^ 0x20], offset)
+}
+
+async fn scale(cluster: &TestCluster, replicas: u32) -> Outcome {
+    let patch = format!("{{\"spec\":{{\"replicas\":{replicas}}}}}");
+    cluster
+        .kubectl
+        .run(&[
+            "patch",
+            "rdfcluster",
+            &cluster.name,
+            "--type=merge",
+            "-p",
+            &patch,
+        ])
+        .await
+        .map_err(|error| error.to_string())?;
+    cluster
+        .wait_object("the wanted number of members", 6 * MINUTE, |object| {
+            let members = object["status"]["members"].as_array().map_or(0, Vec::len);
+            object["status"]["readyMembers"] == format!("{replicas}/{replicas}")
+                && members == replicas as usize
+                && object["status"]["observedGeneration"] == object["metadata"]["generation"]
+        })
+        .await?;
+    cluster.wait_ready(MINUTE).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes: make test-kubernetes"]
+async fn a_cluster_scales_from_three_to_five_and_back_under_load() {
+    in_namespace("scale", |kubectl| async move {
+        let cluster = ready_cluster(&kubectl, &ClusterOptions::new("scale", 3)).await?;
+        let writer = writer(&cluster, "scale");
+        let killer = OperatorKiller::start();
+        scale(&cluster, 5).await?;
+        cluster.agree_eventually(5).await?;
+        scale(&cluster, 3).await?;
+        drop(killer);
+        let written = writer.finish().await?;
+        check_all(&cluster, 3, &written, "scale").await?;
+        let pods = kubectl
+            .list("pods", "quadraft.dev/cluster=scale")
+            .await
+            .map_err(|error| error.to_string())?;
+        if pods.len() != 3 {
+            return Err(format!("{} pods remain", pods.len()));
+        }
+        Ok(())
+    })
+    .await;
+}
+
+/// Under load the members are never seen at the same index at once; being ready is enough then.
+trait AgreeEventually {
+    async fn agree_eventually(&self, replicas: u32) -> Outcome;
+}
+
+impl AgreeEventually for TestCluster {
+    async fn agree_eventually(&self, replicas: u32) -> Outcome {
+        for slot in 0..replicas {
+            wait_until("every member to serve", MINUTE, || async {
+                self.member(slot).await.filter(|member| member.ready)
+            })
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes: make test-kubernetes"]
+async fn a_backup_is_restored_as_a_new_cluster_with_the_equal_digest() {
+    in_namespace("backup", |kubectl| async move {
+        let source = ready_cluster(&kubectl, &ClusterOptions::new("source", 3)).await?;
+        let writer = writer(&source, "backup");
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let written = writer.finish().await?;
+        let digest = source.agree(3, MINUTE).await?[0].digest.clone();
+        let killer = OperatorKiller::start();
+        kubectl
+            .apply(
+                "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata:\n  name: backups\nspec:\n  accessModes: \
+                 [ReadWriteOnce]\n  resources:\n    requests:\n      storage: 1Gi\n---\n\
+                 apiVersion: quadraft.dev/v1alpha1\nkind: RdfBackup\nmetadata:\n  name: first\nspec:\n  \
+                 clusterName: source\n  destination:\n    claimName: backups\n",
+            )
+            .await
+            .map_err(|error| error.to_string())?;
+        let backup = wait_until("the backup", 3 * MINUTE, || async {
+            let backup = kubectl.get("rdfbackup", "first").await.ok().flatten()?;
+            (backup["status"]["phase"] == "Completed").then_some(backup)
+        })
+        .await?;
+        if backup["status"]["digest"] != digest {
+            return Err(format!("the backup has {}, the cluster {digest}", backup["status"]["digest"]));
+        }
+        kubectl
+            .run(&["delete", "rdfcluster", "source", "--timeout=120s"])
+            .await
+            .map_err(|error| error.to_string())?;
+        kubectl
+            .run(&["delete", "pvc", "--selector=quadraft.dev/cluster=source", "--timeout=120s"])
+            .await
+            .map_err(|error| error.to_string())?;
+        kubectl
+            .apply(
+                "apiVersion: quadraft.dev/v1alpha1\nkind: RdfRestore\nmetadata:\n  name: again\nspec:\n  source:\n    \
+                 backupName: first\n  cluster:\n    name: target\n    spec:\n      replicas: 3\n      version: 0.1.0\n      \
+                 storage:\n        size: 1Gi\n",
+            )
+            .await
+            .map_err(|error| error.to_string())?;
+        wait_until("the restore", 5 * MINUTE, || async {
+            let restore = kubectl.get("rdfrestore", "again").await.ok().flatten()?;
+            (restore["status"]["phase"] == "Completed").then_some(())
+        })
+        .await?;
+        drop(killer);
+        let target = TestCluster::attach(&kubectl, "target").await.map_err(|error| error.to_string())?;
+        target.wait_ready(3 * MINUTE).await?;
+        let members = target.agree(3, MINUTE).await?;
+        if members[0].digest != digest {
+            return Err(format!("restored {}, expected {digest}", members[0].digest));
+        }
+        kept(&written, &target.numbers(None, "backup").await?)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes: make test-kubernetes"]
+async fn deleting_a_cluster_keeps_its_volumes_and_a_new_one_serves_them_again() {
+    in_namespace("delete", |kubectl| async move {
+        let options = ClusterOptions::new("gone", 3);
+        let cluster = ready_cluster(&kubectl, &options).await?;
+        let writer = writer(&cluster, "gone");
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let written = writer.finish().await?;
+        let uuid = cluster.object().await["status"]["clusterUuid"].clone();
+        let _killer = OperatorKiller::start();
+        kubectl
+            .run(&["delete", "rdfcluster", "gone", "--timeout=180s"])
+            .await
+            .map_err(|error| error.to_string())?;
+        wait_until("all pods to be gone", 2 * MINUTE, || async {
+            let pods = kubectl
+                .list("pods", "quadraft.dev/cluster=gone")
+                .await
+                .ok()?;
+            pods.is_empty().then_some(())
+        })
+        .await?;
+        let claims = kubectl
+            .list("pvc", "quadraft.dev/cluster=gone")
+            .await
+            .map_err(|error| error.to_string())?;
+        if claims.len() != 3 {
+            return Err(format!(
+                "{} volumes are left instead of three",
+                claims.len()
+            ));
+        }
+        let again = ready_cluster(&kubectl, &options).await?;
+        if again.object().await["status"]["clusterUuid"] != uuid {
+            return Err("the cluster was begun afresh over data that exists".to_owned());
+        }
+        check_all(&again, 3, &written, "gone").await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes: make test-kubernetes"]
+async fn wrong_manifests_are_refused_or_explained_and_restart_nothing() {
+    in_namespace("wrong", |kubectl| async move {
+        let options = ClusterOptions::new("right", 1);
+        let cluster = ready_cluster(&kubectl, &options).await?;
+        let manifest = options.manifest();
+        let refused = [
+            (
+                "replicas: 1",
+                "replicas: 2",
+                "replicas must be 1, 3, 5 or 7",
+            ),
+            ("size: 1Gi", "size: 1Mi", "never shrink"),
+            ("size: 1Gi", "size: plenty", "size"),
+            ("version: 0.1.0", "version: 0.1.0\n  colour: red", "colour"),
+        ];
+        for (right, wrong, reason) in refused {
+            match kubectl.apply(&manifest.replace(right, wrong)).await {
+                Ok(()) => return Err(format!("{wrong:?} was accepted")),
+                Err(error) if error.to_string().contains(reason) => {}
+                Err(error) => {
+                    return Err(format!("{wrong:?} is refused without {reason:?}: {error}"));
+                }
+            }
+        }
+        let restarts = pod_starts(&kubectl).await?;
+        kubectl
+            .apply(&manifest.replace("version: 0.1.0", "version: 9.9.9"))
+            .await
+            .map_err(|error| error.to_string())?;
+        cluster
+            .wait_object("the unknown version to be named", MINUTE, |object| {
+                object["status"]["conditions"]
+                    .as_array()
+                    .is_some_and(|conditions| {
+                        conditions.iter().any(|condition| {
+                            condition["type"] == "Stalled"
+                                && condition["status"] == "True"
+                                && condition["message"]
+                                    .as_str()
+                                    .unwrap_or_default()
+                                    .contains("9.9.9")
+                        })
+                    })
+            })
+            .await?;
+        if pod_starts(&kubectl).await? != restarts {
+            return Err("a wrong manifest restarted a pod".to_owned());
+        }
+        kubectl
+            .apply(&manifest)
+            .await
+            .map_err(|error| error.to_string())?;
+        cluster.wait_ready(MINUTE).await
+    })
+    .await;
+}
+
+async fn pod_starts(kubectl: &Kubectl) -> Result<Vec<(Value, Value)>, String> {
+    Ok(kubectl
+        .list("pods", "quadraft.dev/cluster")
+        .await
+        .map_err(|error| error.to_string())?
+        .iter()
+        .map(|pod| {
+            (
+                pod["metadata"]["uid"].clone(),
+                pod["status"]["containerStatuses"][0]["restartCount"].clone(),
+            )
+        })
+        .collect())
+}
