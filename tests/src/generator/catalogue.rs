@@ -11,7 +11,6 @@ const BRANCHES: u64 = 8;
 #[derive(Clone, Debug)]
 struct TypeNode {
     parent: Option<u64>,
-    level: u64,
     first_feature: u64,
     features: u64,
 }
@@ -57,7 +56,6 @@ impl Catalogue {
         let features = sequence.between(5 * (level + 1), 10 * (level + 1));
         self.types.push(TypeNode {
             parent,
-            level,
             first_feature: self.features(),
             features,
         });
@@ -135,8 +133,8 @@ impl Catalogue {
 
     /// How deep the tree is, the root included.
     #[cfg(test)]
-    fn levels(&self) -> u64 {
-        self.types.last().map_or(0, |last| last.level + 1)
+    fn levels(&self) -> usize {
+        self.lineage(self.types() - 1).count()
     }
 }
 
