@@ -106,7 +106,11 @@ fn entities_occur_in_the_proportions_of_the_benchmark() {
     assert_eq!(count("Offer"), 4_000);
     assert_eq!(classes.get(REVIEW), Some(&2_000));
     assert_eq!(count("ProductType"), 1 + 4 + 32);
-    assert!((3..=6).contains(&count("Producer")), "{}", count("Producer"));
+    assert!(
+        (3..=6).contains(&count("Producer")),
+        "{}",
+        count("Producer")
+    );
     assert!((2..=3).contains(&count("Vendor")), "{}", count("Vendor"));
     assert!((340..=420).contains(&(quads / 200)), "{quads}");
 }
@@ -121,7 +125,8 @@ fn everything_that_is_pointed_to_is_described() {
         subjects.insert(quad.subject.to_string());
         let object = quad.object.to_string();
         // Publishers of the benchmark are partly not described: rating sites and the institution.
-        if object.contains("/bsbm/v01/instances/") && !quad.predicate.as_str().ends_with("publisher")
+        if object.contains("/bsbm/v01/instances/")
+            && !quad.predicate.as_str().ends_with("publisher")
         {
             targets.insert(object);
         }
@@ -172,7 +177,11 @@ fn queries_ask_for_what_the_data_hold() {
         for part in query.text.split('<').skip(1) {
             let iri = part.split('>').next().unwrap();
             if iri.contains("/bsbm/v01/instances/") {
-                assert!(text.contains(&format!("<{iri}>")), "{iri} in {}", query.text);
+                assert!(
+                    text.contains(&format!("<{iri}>")),
+                    "{iri} in {}",
+                    query.text
+                );
             }
         }
     }

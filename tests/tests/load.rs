@@ -38,7 +38,10 @@ async fn store(
     let applied = match answer {
         None | Some(StatusCode::GATEWAY_TIMEOUT) => {
             let before = store.applied.insert(key, body.clone());
-            assert!(before.is_none_or(|before| before == body), "a key was used for other data");
+            assert!(
+                before.is_none_or(|before| before == body),
+                "a key was used for other data"
+            );
             store.applied.len()
         }
         Some(_) => 0,
@@ -104,7 +107,11 @@ async fn everything_arrives_once_although_answers_are_lost() {
     .await
     .unwrap();
     let memory = memory.lock().unwrap();
-    let lines: usize = memory.applied.values().map(|text| text.lines().count()).sum();
+    let lines: usize = memory
+        .applied
+        .values()
+        .map(|text| text.lines().count())
+        .sum();
     assert_eq!(lines, 5_000);
     assert_eq!((summary.quads, summary.retries), (5_000, 4));
     assert_eq!(summary.batches, memory.applied.len() as u64);

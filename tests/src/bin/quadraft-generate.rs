@@ -13,12 +13,16 @@ use sha2::{Digest as _, Sha256};
 /// Writes RDF data in the schema of the Berlin SPARQL Benchmark: the same arguments give the same
 /// bytes, always and everywhere.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    data: Option<Data>,
+    data: Data,
 }
 
 #[derive(Debug, Subcommand)]
@@ -64,7 +68,7 @@ struct DataSetArguments {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct ScaleArguments {
-    /// All data of so many products (some 370 quads each)
+    /// All data of so many products (some 350 quads each)
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
     products: Option<u64>,
     /// Exactly so many quads
@@ -182,18 +186,19 @@ fn write_queries(
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let outcome = match (&arguments.command, &arguments.data) {
-        (
-            Some(Command::Queries {
-                data_set,
-                mixes,
-                query_seed,
-                output,
-            }),
-            _,
-        ) => write_queries(&data_set.data_set(false), *query_seed, *mixes, output.as_ref()),
-        (None, Some(data)) => write_data(data),
-        (None, None) => Err(io::Error::other("--products or --quads is needed, see --help")),
+    let outcome = match &arguments.command {
+        Some(Command::Queries {
+            data_set,
+            mixes,
+            query_seed,
+            output,
+        }) => write_queries(
+            &data_set.data_set(false),
+            *query_seed,
+            *mixes,
+            output.as_ref(),
+        ),
+        None => write_data(&arguments.data),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

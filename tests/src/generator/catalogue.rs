@@ -71,6 +71,13 @@ impl Catalogue {
             .map_or(0, |last| last.first_feature + last.features)
     }
 
+    /// How many quads link an average product to its types and features: one for each level, and
+    /// what [`Self::choose_features`] takes of the features that [`Self::add`] gives each level.
+    pub(crate) fn links_per_product(&self) -> u64 {
+        let levels = self.lineage(self.types() - 1).count() as u64;
+        levels + 3 * levels * (levels + 1) / 2
+    }
+
     /// A type that no other type is below of.
     pub(crate) fn choose_leaf(&self, sequence: &mut Sequence) -> u64 {
         sequence.between(self.first_leaf, self.types() - 1)
@@ -130,12 +137,6 @@ impl Catalogue {
             .link(v::DC_PUBLISHER, &v::institution())
             .date(v::DC_DATE, date);
     }
-
-    /// How deep the tree is, the root included.
-    #[cfg(test)]
-    fn levels(&self) -> usize {
-        self.lineage(self.types() - 1).count()
-    }
 }
 
 /// The power of ten nearest to a number, by ratio: computed in integers, because floating-point
@@ -168,7 +169,10 @@ mod tests {
     fn the_tree_grows_with_the_logarithm_of_the_products() {
         let shape = |products| {
             let catalogue = Catalogue::new(1, products);
-            (catalogue.levels(), catalogue.types())
+            (
+                catalogue.lineage(catalogue.types() - 1).count(),
+                catalogue.types(),
+            )
         };
         assert_eq!(shape(1), (2, 1 + 2));
         assert_eq!(shape(100), (3, 1 + 4 + 32));

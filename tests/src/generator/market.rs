@@ -87,14 +87,30 @@ impl Market {
         let iri = v::producer(number, number);
         let graph = v::producer_graph(number);
         let sequence = Sequence::new(self.seed, Purpose::Producer, number);
-        describe_company(v::PRODUCER_CLASS, "Producer", number, iri, graph, sequence, lines);
+        describe_company(
+            v::PRODUCER_CLASS,
+            "Producer",
+            number,
+            iri,
+            graph,
+            sequence,
+            lines,
+        );
     }
 
     pub(crate) fn describe_vendor(&self, number: u64, lines: &mut QuadLines) {
         let iri = v::vendor(number, number);
         let graph = v::vendor_graph(number);
         let sequence = Sequence::new(self.seed, Purpose::Vendor, number);
-        describe_company(v::VENDOR_CLASS, "Vendor", number, iri, graph, sequence, lines);
+        describe_company(
+            v::VENDOR_CLASS,
+            "Vendor",
+            number,
+            iri,
+            graph,
+            sequence,
+            lines,
+        );
     }
 
     pub(crate) fn describe_product(
@@ -166,7 +182,11 @@ impl Market {
         let longest = if sequence.chance(50) { 7 } else { 21 };
         let delivery_days = sequence.between(1, longest);
         let iri = v::offer(vendor, number);
-        let webpage = format!("http://www.vendor{}.com/offers/Offer{}/", vendor + 1, number + 1);
+        let webpage = format!(
+            "http://www.vendor{}.com/offers/Offer{}/",
+            vendor + 1,
+            number + 1
+        );
         lines
             .about(iri, v::vendor_graph(vendor))
             .link(v::RDF_TYPE, v::OFFER_CLASS)

@@ -33,7 +33,7 @@ use opinions::Opinions;
 /// How much data there shall be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
-    /// All data of so many products: some 370 quads each.
+    /// All data of so many products: some 350 quads each.
     Products(u64),
     /// Exactly so many quads: products to fit, and as many reviews as are needed to fill up.
     Quads(u64),
@@ -49,9 +49,11 @@ pub struct DataSet {
     pub named_graphs: bool,
 }
 
-/// What a quad count is divided by to get products: a little more than a product needs with its
-/// share of everything else, so that reviews fill up rather than being cut off.
-const QUADS_PER_PRODUCT_AT_LEAST: u64 = 385;
+/// What one product brings with it on average, its features and types apart: itself (17), 20 offers
+/// of 10 quads, 10 reviews of 8 quads and 4 ratings of which 7 in 10 are given, half a person of
+/// 6 quads, and small parts of a producer and a vendor; rounded up, so that reviews fill the rest
+/// rather than being cut off.
+const QUADS_PER_PRODUCT: u64 = 17 + 20 * 10 + 10 * 8 + 28 + 3 + 1;
 
 impl DataSet {
     /// How many products the data describe.
@@ -60,15 +62,19 @@ impl DataSet {
         match self.scale {
             Scale::Products(products) => products.max(1),
             Scale::Quads(quads) => {
-                let mut products = (quads / QUADS_PER_PRODUCT_AT_LEAST).max(1);
-                // Types and features weigh much in small data sets and follow from the products.
-                for _ in 0..4 {
+                let mut products = (quads / QUADS_PER_PRODUCT).max(1);
+                // Types and features follow from the products and weigh much in small data sets.
+                // Downwards only, so that this ends.
+                loop {
                     let catalogue = Catalogue::new(self.seed, products);
                     let shared = 6 * catalogue.types() + 5 * catalogue.features();
-                    products =
-                        (quads.saturating_sub(shared) / QUADS_PER_PRODUCT_AT_LEAST).max(1);
+                    let each = QUADS_PER_PRODUCT + catalogue.links_per_product();
+                    let fitting = (quads.saturating_sub(shared) / each).max(1);
+                    if fitting >= products {
+                        return products;
+                    }
+                    products = fitting;
                 }
-                products
             }
         }
     }

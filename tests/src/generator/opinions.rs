@@ -27,8 +27,7 @@ impl Opinions {
         let expected = products.saturating_mul(REVIEWS_PER_PRODUCT);
         // Far beyond what can be written, and far enough from where numbers end.
         let reviews = if endless { u64::MAX / 1_024 } else { expected };
-        let persons =
-            Partition::new(seed, Purpose::PersonBoundary, REVIEWS_PER_PERSON, reviews);
+        let persons = Partition::new(seed, Purpose::PersonBoundary, REVIEWS_PER_PERSON, reviews);
         let sites = Partition::new(
             seed,
             Purpose::SiteBoundary,

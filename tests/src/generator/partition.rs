@@ -73,7 +73,14 @@ mod tests {
 
     #[test]
     fn every_item_belongs_to_the_one_group_that_lists_it() {
-        for (mean, items) in [(50, 1), (50, 49), (50, 5_000), (20, 3_333), (3, 100), (2000, 777)] {
+        for (mean, items) in [
+            (50, 1),
+            (50, 49),
+            (50, 5_000),
+            (20, 3_333),
+            (3, 100),
+            (2000, 777),
+        ] {
             let partition = Partition::new(9, Purpose::ProducerBoundary, mean, items);
             let mut next = 0;
             for group in 0..partition.groups() {

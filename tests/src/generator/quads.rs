@@ -187,7 +187,10 @@ mod tests {
 
     #[test]
     fn graphs_are_named_only_when_asked_for() {
-        assert_eq!(two_statements(true).text().matches(" <urn:g> .\n").count(), 2);
+        assert_eq!(
+            two_statements(true).text().matches(" <urn:g> .\n").count(),
+            2
+        );
         assert!(!two_statements(false).text().contains("urn:g"));
     }
 

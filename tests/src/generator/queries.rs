@@ -64,16 +64,34 @@ impl QueryMix {
         let (name, body) = match kind {
             1 => ("products with two features", self.by_features(sequence)),
             2 => ("one product for display", self.display(sequence)),
-            3 => ("products with one feature and without another", self.without_feature(sequence)),
-            4 => ("products with either of two sets of features", self.either_set(sequence)),
+            3 => (
+                "products with one feature and without another",
+                self.without_feature(sequence),
+            ),
+            4 => (
+                "products with either of two sets of features",
+                self.either_set(sequence),
+            ),
             5 => ("products similar to one", self.similar(sequence)),
-            6 => ("products with a word in their label", word_in_label(sequence)),
-            7 => ("one product with its offers and reviews", self.in_depth(sequence)),
-            8 => ("latest English reviews of a product", self.latest_reviews(sequence)),
+            6 => (
+                "products with a word in their label",
+                word_in_label(sequence),
+            ),
+            7 => (
+                "one product with its offers and reviews",
+                self.in_depth(sequence),
+            ),
+            8 => (
+                "latest English reviews of a product",
+                self.latest_reviews(sequence),
+            ),
             9 => ("the author of a review", self.author(sequence)),
             10 => ("cheap offers that arrive soon", self.cheap_offers(sequence)),
             11 => ("everything about an offer", self.about_offer(sequence)),
-            _ => ("an offer in another vocabulary", self.export_offer(sequence)),
+            _ => (
+                "an offer in another vocabulary",
+                self.export_offer(sequence),
+            ),
         };
         Query {
             kind,

@@ -60,7 +60,11 @@ impl QuadStream {
         self.next = match self.next {
             Next::Type(number) => {
                 self.catalogue.describe_type(number, lines);
-                or(number + 1 < self.catalogue.types(), Next::Type(number + 1), Next::Feature(0))
+                or(
+                    number + 1 < self.catalogue.types(),
+                    Next::Type(number + 1),
+                    Next::Feature(0),
+                )
             }
             Next::Feature(number) => {
                 self.catalogue.describe_feature(number, lines);
@@ -91,7 +95,8 @@ impl QuadStream {
                 }
             }
             Next::Review { person, review } => {
-                self.opinions.describe_review(&self.market, person, review, lines);
+                self.opinions
+                    .describe_review(&self.market, person, review, lines);
                 self.after_review(person, review)
             }
             Next::End => return None,
@@ -108,7 +113,11 @@ impl QuadStream {
             return Next::Vendor(0);
         }
         let (producer, following) = (producers.group_of(number), producers.group_of(next));
-        or(producer == following, Next::Product(next), Next::Producer(following))
+        or(
+            producer == following,
+            Next::Product(next),
+            Next::Producer(following),
+        )
     }
 
     fn after_offer(&self, number: u64) -> Next {
@@ -118,15 +127,26 @@ impl QuadStream {
             return Next::Person(0);
         }
         let (vendor, following) = (vendors.group_of(number), vendors.group_of(next));
-        or(vendor == following, Next::Offer(next), Next::Vendor(following))
+        or(
+            vendor == following,
+            Next::Offer(next),
+            Next::Vendor(following),
+        )
     }
 
     fn after_review(&self, person: u64, review: u64) -> Next {
         let next = review + 1;
         if next < self.opinions.reviews_by(person).end {
-            Next::Review { person, review: next }
+            Next::Review {
+                person,
+                review: next,
+            }
         } else {
-            or(person + 1 < self.opinions.persons(), Next::Person(person + 1), Next::End)
+            or(
+                person + 1 < self.opinions.persons(),
+                Next::Person(person + 1),
+                Next::End,
+            )
         }
     }
 

@@ -148,7 +148,10 @@ mod tests {
 
     #[test]
     fn the_shares_of_the_countries_make_a_hundred() {
-        assert_eq!(COUNTRY_SHARES.iter().map(|(_, share)| share).sum::<u64>(), 100);
+        assert_eq!(
+            COUNTRY_SHARES.iter().map(|(_, share)| share).sum::<u64>(),
+            100
+        );
         assert!(country(0).ends_with("#US"));
         assert!(country(39).ends_with("#US"));
         assert!(country(40).ends_with("#GB"));

@@ -20,11 +20,26 @@ pub(crate) struct Language {
 }
 
 const LANGUAGES: [Language; 5] = [
-    Language { tag: "en", letters: ["", "", ""] },
-    Language { tag: "de", letters: ["ä", "ö", "ß"] },
-    Language { tag: "fr", letters: ["é", "ç", "œ"] },
-    Language { tag: "es", letters: ["ñ", "á", "ó"] },
-    Language { tag: "ja", letters: ["の", "製品", "良い"] },
+    Language {
+        tag: "en",
+        letters: ["", "", ""],
+    },
+    Language {
+        tag: "de",
+        letters: ["ä", "ö", "ß"],
+    },
+    Language {
+        tag: "fr",
+        letters: ["é", "ç", "œ"],
+    },
+    Language {
+        tag: "es",
+        letters: ["ñ", "á", "ó"],
+    },
+    Language {
+        tag: "ja",
+        letters: ["の", "製品", "良い"],
+    },
 ];
 
 /// The language of a text: half of them are English.

@@ -173,7 +173,11 @@ mod tests {
         assert_eq!(
             batches_of(text, 2),
             [
-                (0, 2, "<a:1> <b:1> \"1\" .\n<a:2> <b:1> \"2\" .\n".to_owned()),
+                (
+                    0,
+                    2,
+                    "<a:1> <b:1> \"1\" .\n<a:2> <b:1> \"2\" .\n".to_owned()
+                ),
                 (1, 1, "<a:3> <b:1> \"3\" .\n".to_owned()),
             ]
         );
@@ -183,7 +187,11 @@ mod tests {
 
     #[test]
     fn blank_nodes_are_refused_and_what_only_looks_like_one_is_not() {
-        for line in ["_:a <b:1> \"1\" .", "<a:1> <b:1> _:c .", "<a:1> <b:1> \"\\\\\" _:g ."] {
+        for line in [
+            "_:a <b:1> \"1\" .",
+            "<a:1> <b:1> _:c .",
+            "<a:1> <b:1> \"\\\\\" _:g .",
+        ] {
             assert!(names_blank_node(line), "{line}");
         }
         for line in [
@@ -193,10 +201,13 @@ mod tests {
         ] {
             assert!(!names_blank_node(line), "{line}");
         }
-        let error = Batches::read(Box::new("<a:1> <b:1> \"1\" .\n_:a <b:1> \"1\" .".as_bytes()), 9)
-            .next()
-            .unwrap()
-            .unwrap_err();
+        let error = Batches::read(
+            Box::new("<a:1> <b:1> \"1\" .\n_:a <b:1> \"1\" .".as_bytes()),
+            9,
+        )
+        .next()
+        .unwrap()
+        .unwrap_err();
         assert!(matches!(error, SourceError::BlankNode { line: 2 }));
     }
 

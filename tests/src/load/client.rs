@@ -159,10 +159,15 @@ impl Acknowledged {
 
 /// What one attempt came to.
 enum Attempt {
-    Acknowledged { log_index: u64 },
+    Acknowledged {
+        log_index: u64,
+    },
     Refused(StatusCode, String),
     /// Sending it again may help.
-    Passing { reason: String, pause: Option<Duration> },
+    Passing {
+        reason: String,
+        pause: Option<Duration>,
+    },
 }
 
 struct Sender {

@@ -122,7 +122,10 @@ mod tests {
         };
         let after = Duration::from_secs(2);
         let line = |total| plain_line(total, progress, after);
-        assert_eq!(line(Total::Quads(20_000)), " 25 %  5000 quads, 2500 a second");
+        assert_eq!(
+            line(Total::Quads(20_000)),
+            " 25 %  5000 quads, 2500 a second"
+        );
         assert_eq!(line(Total::Bytes(200)), " 50 %  5000 quads, 2500 a second");
         assert_eq!(line(Total::Unknown), "5000 quads, 2500 a second");
         assert_eq!(line(Total::Quads(0)), "5000 quads, 2500 a second");
