@@ -33,7 +33,7 @@ build: ## Build all programs
 	cargo build --workspace --bins
 
 .PHONY: images
-images: build ## Build both container images into $(IMAGES)
+images: build ## Build both container images (IMAGES=folder)
 	packaging/build-images "$(IMAGES)"
 
 .PHONY: bench
