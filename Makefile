@@ -11,6 +11,8 @@ SHELL := /usr/bin/env bash
 
 export QUADRAFT_CACHE ?= $(HOME)/.cache/quadraft
 export CARGO_TARGET_DIR ?= $(QUADRAFT_CACHE)/target
+# Where Go's own archive puts it.
+export PATH := $(PATH):/usr/local/go/bin
 
 IMAGES ?= $(QUADRAFT_CACHE)/images
 OPERATOR := $(CARGO_TARGET_DIR)/debug/quadraft-operator
@@ -50,6 +52,9 @@ test-rust: ## Run the tests that need no Kubernetes
 	cargo test --workspace
 
 .PHONY: test-bed
+# With the settings of the bed's build, so that Kubernetes is not compiled a second time.
+test-bed: export CGO_ENABLED = 0
+test-bed: export GOFLAGS = -trimpath
 test-bed: ## Run the tests of the test bed's own program
 	cd tests/bed && go vet ./... && go test ./...
 
