@@ -91,7 +91,7 @@ impl Market {
             v::PRODUCER_CLASS,
             "Producer",
             number,
-            iri,
+            &iri,
             graph,
             sequence,
             lines,
@@ -106,7 +106,7 @@ impl Market {
             v::VENDOR_CLASS,
             "Vendor",
             number,
-            iri,
+            &iri,
             graph,
             sequence,
             lines,
@@ -206,7 +206,7 @@ fn describe_company(
     class: &str,
     name: &str,
     number: u64,
-    iri: String,
+    iri: &str,
     graph: String,
     mut sequence: Sequence,
     lines: &mut QuadLines,
@@ -219,12 +219,12 @@ fn describe_company(
     let country = v::country(sequence.below(100));
     let date = dates::published(&mut sequence);
     lines
-        .about(iri.clone(), graph)
+        .about(iri.to_owned(), graph)
         .link(v::RDF_TYPE, class)
         .text(v::LABEL, &label)
         .text(v::COMMENT, &comment)
         .link(v::FOAF_HOMEPAGE, &homepage)
         .link(v::COUNTRY, &country)
-        .link(v::DC_PUBLISHER, &iri)
+        .link(v::DC_PUBLISHER, iri)
         .date(v::DC_DATE, date);
 }

@@ -1,0 +1,118 @@
+# What one does with Quadraft. `make` alone lists the targets.
+#
+# Cargo is always called for the whole workspace (--workspace, never -p for a build): Cargo chooses
+# the features of shared dependencies by what is built together, and with another choice it
+# compiles RocksDB anew, which takes a quarter of an hour. For the same reason everything uses one
+# profile and one target folder, which lies outside the clone and is shared by all clones.
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+export QUADRAFT_CACHE ?= $(HOME)/.cache/quadraft
+export CARGO_TARGET_DIR ?= $(QUADRAFT_CACHE)/target
+# Where Go's own archive puts it.
+export PATH := $(PATH):/usr/local/go/bin
+
+IMAGES ?= $(QUADRAFT_CACHE)/images
+OPERATOR := $(CARGO_TARGET_DIR)/debug/quadraft-operator
+CHART_CRDS := charts/quadraft-operator/files/crds
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: prepare
+prepare: ## Install what building, testing and the demo need (Debian and Ubuntu; needs root or sudo)
+	@packaging/prepare
+
+.PHONY: demo
+demo: prepare ## Bring up Kubernetes, run a cluster, damage it, watch it recover, back it up, restore it
+	@tests/demo/run
+
+.PHONY: build
+build: ## Build all programs
+	cargo build --workspace --bins
+
+.PHONY: images
+images: build ## Build both container images (IMAGES=folder)
+	packaging/build-images "$(IMAGES)"
+
+.PHONY: bench
+bench: build ## Measure memory, sizes and times, and print them as a table
+	@tests/bench/run
+
+##: Tests
+
+.PHONY: test
+test: test-rust test-bed test-kubernetes ## Run all tests
+
+.PHONY: test-rust
+test-rust: ## Run the tests that need no Kubernetes
+	cargo test --workspace
+
+.PHONY: test-bed
+# With the settings of the bed's build, so that Kubernetes is not compiled a second time.
+test-bed: export CGO_ENABLED = 0
+test-bed: export GOFLAGS = -trimpath
+test-bed: ## Run the tests of the test bed's own program
+	cd tests/bed && go vet ./... && go test ./...
+
+# The tests of the target `kubernetes` are ignored by default, because they need a Kubernetes: that
+# of KUBECONFIG when it is set, else the bed, which stays up for the next run (tests/bed/bed down).
+.PHONY: test-kubernetes
+test-kubernetes: images ## Run the tests with real pods
+	kubeconfig=$${KUBECONFIG:-$$(tests/bed/bed up | tee /dev/stderr | tail -n 1)}; \
+	KUBECONFIG="$$kubeconfig" QUADRAFT_IMAGES="$(IMAGES)" \
+	  cargo test --workspace --test kubernetes -- --ignored --test-threads=1
+
+##: Verification. Nothing here writes into the clone; `make fix` does.
+
+.PHONY: verify
+verify: verify-format verify-lints verify-generated verify-dependencies verify-charts verify-scripts verify-links ## Check everything that needs no running system
+
+.PHONY: verify-format
+verify-format:
+	cargo fmt --all --check
+	@unformatted=$$(gofmt -l tests/bed); \
+	if [ -n "$$unformatted" ]; then echo "not formatted: $$unformatted"; exit 1; fi
+
+.PHONY: verify-lints
+verify-lints:
+	cargo clippy --workspace --all-targets -- -D warnings
+
+# crds/ comes from the operator's types, the chart's copy from crds/.
+.PHONY: verify-generated
+verify-generated: build
+	@generated=$$(mktemp -d) && trap 'rm -rf "$$generated"' EXIT; \
+	"$(OPERATOR)" crds --directory "$$generated" >/dev/null; \
+	diff --recursive --unified crds "$$generated" || \
+	  { echo "crds/ differs from the operator's types: run make fix"; exit 1; }
+	@diff --recursive --unified --exclude=.gitkeep crds $(CHART_CRDS) || \
+	  { echo "the chart's copy differs from crds/: run make fix"; exit 1; }
+
+.PHONY: verify-dependencies
+verify-dependencies:
+	@packaging/check-dependencies
+
+.PHONY: verify-charts
+verify-charts:
+	@packaging/check-charts
+
+.PHONY: verify-scripts
+verify-scripts:
+	@packaging/check-scripts
+
+.PHONY: verify-links
+verify-links:
+	@packaging/check-links
+
+.PHONY: fix
+fix: ## Format, and write generated files anew
+	cargo fmt --all
+	gofmt -w tests/bed
+	cargo build --workspace --bins
+	mkdir -p crds $(CHART_CRDS)
+	rm -f crds/*.yaml $(CHART_CRDS)/*.yaml
+	"$(OPERATOR)" crds --directory crds
+	cp crds/*.yaml $(CHART_CRDS)/
