@@ -41,7 +41,7 @@ impl Manifest {
             .with_base_iri(base_of(path))
             .unwrap()
             .for_slice(&text)
-            .map(|quad| quad.unwrap().into())
+            .map(|quad| oxrdf::Triple::from(quad.unwrap()))
             .collect();
         Self(triples)
     }

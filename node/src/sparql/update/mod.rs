@@ -7,6 +7,7 @@
 mod budget;
 mod error;
 mod group;
+mod interrupt;
 mod nesting;
 mod request;
 mod reserved;

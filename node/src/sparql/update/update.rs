@@ -1,7 +1,7 @@
 //! SPARQL 1.1 Update, operation by operation.
 
 use indexmap::IndexSet;
-use oxigraph::sparql::{QueryEvaluationError, QueryResults, SparqlEvaluator, SparqlSyntaxError};
+use oxigraph::sparql::{QueryEvaluationError, QueryResults, SparqlSyntaxError};
 use oxrdf::{GraphName, NamedNode, NamedOrBlankNode, Quad};
 use spargebra::algebra::{GraphPattern, GraphTarget, QueryDataset};
 use spargebra::term::{GroundQuadPattern, QuadPattern};
@@ -10,7 +10,7 @@ use spargebra::{GraphUpdateOperation, Query, SparqlParser, Update};
 use super::budget::Budget;
 use super::template::{self, FreshBlankNodes};
 use super::workspace::Workspace;
-use super::{UsingGraphs, WriteError, nesting, reserved};
+use super::{UsingGraphs, WriteError, interrupt, nesting, reserved};
 
 /// Parses an update and applies the protocol's parameters to it.
 pub(super) fn parse(
@@ -189,7 +189,8 @@ impl Changes {
         budget: &mut Budget,
     ) -> Result<(), WriteError> {
         self.project();
-        let (deleted, inserted) = self.instantiate(workspace, budget)?;
+        let (deleted, inserted) = interrupt::catch(|| self.instantiate(workspace, budget))
+            .unwrap_or_else(|| Err(budget.timed_out()))?;
         // All deletions come before all insertions.
         for quad in deleted {
             workspace.delete(quad, budget)?;
@@ -203,6 +204,7 @@ impl Changes {
     /// Reduces the solutions to what the templates need.
     fn project(&mut self) {
         if let Query::Select { pattern, .. } = &mut self.query {
+            interrupt::insert_filters(pattern);
             let variables = template::variables(&self.delete, &self.insert);
             let constant = variables.is_empty() && !template::makes_blank_nodes(&self.insert);
             *pattern = GraphPattern::Project {
@@ -226,8 +228,7 @@ impl Changes {
         budget: &mut Budget,
     ) -> Result<(IndexSet<Quad>, IndexSet<Quad>), WriteError> {
         let (token, _watch) = budget.cancellation()?;
-        let results = SparqlEvaluator::new()
-            .with_cancellation_token(token)
+        let results = interrupt::evaluator(token)
             .for_query(self.query)
             .on_transaction(workspace.transaction()?)
             .execute()
