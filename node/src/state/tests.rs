@@ -563,12 +563,16 @@ fn views_are_consistent_while_entries_are_applied() {
 fn ten_thousand_quads_are_applied_in_well_under_a_second() {
     let (_folder, state) = opened();
     let effects = inserting((0..10_000).map(|quad| quad_in("g", &format!("subject{quad}"))));
-    let start = std::time::Instant::now();
+    // Processor time of this thread: the machine may be busy with something else.
+    let processor_nanoseconds = || -> u64 {
+        let statistics = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        statistics.split(' ').next().unwrap().parse().unwrap()
+    };
+    let start = processor_nanoseconds();
     apply_one(&state, effects);
-    let passed = start.elapsed();
+    let passed = processor_nanoseconds() - start;
     assert_eq!(state.quads(), 10_000);
-    // Generous: the machine may be busy. A tenth of it is usual.
-    assert!(passed.as_secs() < 3, "{passed:?}");
+    assert!(passed < 1_000_000_000, "{passed} ns");
 }
 
 fn entries(count: usize) -> impl Strategy<Value = Vec<(LogPosition, Apply)>> {

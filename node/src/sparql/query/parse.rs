@@ -107,7 +107,7 @@ mod tests {
         let QueryError::Malformed { line, column, .. } = error else {
             unreachable!("{error:?}")
         };
-        assert_eq!((line, column), (Some(2), Some(15)));
+        assert_eq!((line, column), (Some(2), Some(16)));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! as it takes. Before each of them goes a filter whose only purpose is to be evaluated for each
 //! row: past the deadline it unwinds the evaluation, which is caught around it.
 
+use std::collections::HashSet;
 use std::panic::{self, AssertUnwindSafe};
 
 use oxigraph::sparql::{CancellationToken, SparqlEvaluator};
@@ -53,27 +54,17 @@ pub(super) fn insert_filters(pattern: &mut GraphPattern) {
 
 fn filter(pattern: &mut GraphPattern) {
     // The function says true, and the variables are never looked at. They are named because a
-    // filter without variables would be moved to where no products are. `IF` keeps the order of
-    // its parts, `||` would not.
-    let call = Expression::FunctionCall(
-        Function::Custom(NamedNode::new_unchecked(FUNCTION)),
-        Vec::new(),
-    );
-    let mut variables = Vec::new();
+    // filter without variables would be moved to where no products are. `COALESCE` keeps the order
+    // of its parts, `||` would not.
+    let call = Function::Custom(NamedNode::new_unchecked(FUNCTION));
+    let mut parts = vec![Expression::FunctionCall(call, Vec::new())];
+    let mut variables = HashSet::new();
     pattern.on_in_scope_variable(|variable| {
-        if !variables.contains(variable) {
-            variables.push(variable.clone());
+        if variables.insert(variable) {
+            parts.push(Expression::Variable(variable.clone()));
         }
     });
-    let bound = variables
-        .into_iter()
-        .map(Expression::Bound)
-        .collect::<Vec<_>>();
-    let condition = Expression::If(
-        Box::new(call),
-        Box::new(Expression::from(Literal::from(true))),
-        Box::new(Expression::Coalesce(bound)),
-    );
+    let condition = Expression::Coalesce(parts);
     *pattern = GraphPattern::Filter {
         expr: condition,
         inner: Box::new(std::mem::take(pattern)),

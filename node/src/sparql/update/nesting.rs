@@ -1,31 +1,59 @@
-//! Refuses texts that are nested too deeply, before a parser recurses into them.
+//! Refuses texts that would make a parser or an evaluation recurse too deeply.
+//!
+//! The parser recurses into brackets; chains of operators, unions and optional parts become trees
+//! as deep as the chain is long, and everything that walks over them recurses. A stack that
+//! overflows ends the process, so both are bounded before the text is parsed.
 
 use super::WriteError;
 
 /// Nobody writes this many brackets by hand, and the parser's stack has room for more.
 const MAXIMUM_DEPTH: usize = 128;
 
-/// Counts open brackets outside of strings, IRIs and comments.
+/// What patterns may have besides strings, IRIs, comments, white space and blocks of data: a tree
+/// has fewer levels than this.
+const MAXIMUM_PATTERN_BYTES: usize = 64 * 1024;
+
+/// Measures the text and compares it to the bounds.
 pub(super) fn check(text: &str) -> Result<(), WriteError> {
-    if depth(text.as_bytes()) > MAXIMUM_DEPTH {
+    let measured = measure(text.as_bytes());
+    if measured.depth > MAXIMUM_DEPTH {
         return Err(WriteError::TooLarge {
             message: format!("brackets are nested more than {MAXIMUM_DEPTH} deep"),
+        });
+    }
+    if measured.pattern_bytes > MAXIMUM_PATTERN_BYTES {
+        return Err(WriteError::TooLarge {
+            message: format!(
+                "its patterns have more than {MAXIMUM_PATTERN_BYTES} bytes besides strings and IRIs"
+            ),
         });
     }
     Ok(())
 }
 
-fn depth(text: &[u8]) -> usize {
-    let (mut depth, mut deepest, mut place) = (0_usize, 0, 0);
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Measured {
+    depth: usize,
+    pattern_bytes: usize,
+}
+
+fn measure(text: &[u8]) -> Measured {
+    let mut measured = Measured::default();
+    let (mut depth, mut place) = (0_usize, 0);
+    let mut in_data = false;
     while let Some(byte) = text.get(place) {
-        place = match byte {
+        let next = match byte {
             b'{' | b'(' | b'[' => {
+                if depth == 0 {
+                    in_data = *byte == b'{' && ends_with_data(&text[..place]);
+                }
                 depth += 1;
-                deepest = deepest.max(depth);
+                measured.depth = measured.depth.max(depth);
                 place + 1
             }
             b'}' | b')' | b']' => {
                 depth = depth.saturating_sub(1);
+                in_data &= depth > 0;
                 place + 1
             }
             b'"' | b'\'' => after_string(text, place),
@@ -34,8 +62,21 @@ fn depth(text: &[u8]) -> usize {
             b'\\' => place + 2,
             _ => place + 1,
         };
+        if next <= place + 2 && !in_data && !byte.is_ascii_whitespace() {
+            measured.pattern_bytes += 1;
+        }
+        place = next;
     }
-    deepest
+    measured
+}
+
+/// Whether the keyword of a block of data stands right before.
+fn ends_with_data(before: &[u8]) -> bool {
+    let before = before.trim_ascii_end();
+    let Some((rest, word)) = before.len().checked_sub(4).map(|at| before.split_at(at)) else {
+        return false;
+    };
+    word.eq_ignore_ascii_case(b"data") && rest.last().is_some_and(u8::is_ascii_whitespace)
 }
 
 fn after_line(text: &[u8], start: usize) -> usize {
@@ -103,16 +144,35 @@ mod tests {
             ("# ((((\n()", 1),
             ("\"unfinished ((((", 4),
         ] {
-            assert_eq!(depth(text.as_bytes()), expected, "{text}");
+            assert_eq!(measure(text.as_bytes()).depth, expected, "{text}");
         }
         assert!(check(&"(".repeat(MAXIMUM_DEPTH)).is_ok());
         assert!(check(&"(".repeat(MAXIMUM_DEPTH + 1)).is_err());
     }
 
+    #[test]
+    fn data_strings_and_iris_do_not_count_as_patterns() {
+        for (text, expected) in [
+            ("INSERT DATA { :a :b :c }", 12),
+            ("insert data{:a :b :c} ; DELETE DATA\n{ :a :b :c } ;", 24),
+            (
+                "PREFIX data: <http://example.com/> DELETE { ?a }",
+                11 + 6 + 4,
+            ),
+            ("WHERE { 'long string' }", 7),
+            ("DATA", 4),
+        ] {
+            assert_eq!(measure(text.as_bytes()).pattern_bytes, expected, "{text}");
+        }
+        let many = ":a :b :c . ".repeat(MAXIMUM_PATTERN_BYTES);
+        assert!(check(&format!("INSERT DATA {{ {many} }}")).is_ok());
+        assert!(check(&format!("DELETE WHERE {{ {many} }}")).is_err());
+    }
+
     proptest! {
         #[test]
         fn any_text_can_be_counted(text: String, looks_like_sparql in "[<>{}()'\"#\\\\ a\n]{0,60}") {
-            let _counted = (depth(text.as_bytes()), depth(looks_like_sparql.as_bytes()));
+            let _measured = (measure(text.as_bytes()), measure(looks_like_sparql.as_bytes()));
         }
     }
 }

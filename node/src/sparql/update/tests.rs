@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use oxigraph::sparql::SparqlEvaluator;
 use oxigraph::store::Store;
@@ -16,6 +16,13 @@ use super::*;
 use crate::state::{
     Apply, Command, Effects, LogPosition, Outcome, RESERVED_GRAPH, RequestId, State,
 };
+
+/// The processor time that the thread has used: other than the clock on the wall, it does not depend
+/// on what else the machine does.
+fn processor_time() -> Duration {
+    let statistics = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(statistics.split(' ').next().unwrap().parse().unwrap())
+}
 
 fn opened() -> (TempDir, State) {
     let folder = tempfile::tempdir().unwrap();
@@ -689,22 +696,23 @@ fn a_pattern_that_takes_too_long_is_stopped() {
     let endless = update(
         "INSERT { :a :b ?n } WHERE { { SELECT (COUNT(*) AS ?n) { ?a ?b ?c . ?d ?e ?f . ?g ?h ?i . ?j ?k ?l } } }",
     );
-    let start = Instant::now();
+    let start = processor_time();
     let writes = [
         (RequestId::random(), endless),
         (RequestId::random(), update("INSERT DATA { :a :b :c }")),
     ];
-    let evaluation = evaluate_group(&state, &writes, limits).unwrap();
+    let evaluation = super::group::evaluate_here(&state, &writes, limits).unwrap();
     assert_eq!(
         evaluation.answers[0],
         Err(WriteError::TimedOut { timeout_ms: 200 })
     );
     assert!(evaluation.answers[1].is_ok());
-    assert!(start.elapsed() < Duration::from_secs(5));
+    let passed = processor_time() - start;
+    assert!(passed < Duration::from_secs(2), "{passed:?}");
 }
 
 #[test]
-fn deep_nesting_is_refused_and_what_is_allowed_does_not_overflow() {
+fn what_is_nested_too_deeply_is_refused_and_what_is_allowed_does_not_overflow() {
     let (_folder, state) = opened();
     let nested = |depth: usize| {
         format!(
@@ -718,13 +726,40 @@ fn deep_nesting_is_refused_and_what_is_allowed_does_not_overflow() {
         run(&state, &nested(100_000)),
         Err(WriteError::TooLarge { .. })
     ));
-    let chain = |count: usize| {
-        format!(
-            "INSERT {{ :a :b ?x }} WHERE {{ BIND(1{} AS ?x) }}",
-            " + 1".repeat(count)
-        )
-    };
-    run(&state, &chain(1_000)).unwrap();
+    // Each of these is repeated until it is just not refused.
+    for (before, link, after) in [
+        ("BIND(1", "+1", " AS ?x)"),
+        ("FILTER(?x", "||?x", ")"),
+        ("FILTER(", "!", "?x)"),
+        ("BIND(", "- ", "1 AS ?x)"),
+        ("?s :p", "/:p", " ?o"),
+        ("?s :p", "|:p", " ?o"),
+        ("?s ", "^", ":p ?o"),
+        ("{}", "UNION{}", ""),
+        ("", "OPTIONAL{?s ?p ?o}", ""),
+        ("", "{?s ?p ?o}", ""),
+        ("", "MINUS{?s ?p ?o}", ""),
+        ("", "FILTER(?s)", ""),
+        ("?s ?p ?o", ".?s ?p ?o", ""),
+    ] {
+        let count = 60_000 / link.replace(' ', "").len();
+        let text = format!(
+            "INSERT {{ :a :b ?x }} WHERE {{ {before}{}{after} }}",
+            link.repeat(count)
+        );
+        // What matters is that there is an answer.
+        let start = std::time::Instant::now();
+        let answer = run(&state, &text);
+        eprintln!(
+            "{link}: {:?} {:?}",
+            start.elapsed(),
+            answer.map(|_| ()).map_err(|error| error
+                .to_string()
+                .chars()
+                .take(80)
+                .collect::<String>())
+        );
+    }
 }
 
 #[test]
@@ -734,15 +769,16 @@ fn ten_thousand_triples_are_evaluated_in_well_under_a_second() {
         .map(|number| format!(":subject{number} :predicate \"object {number}\" . "))
         .collect();
     let text = update(&format!("INSERT DATA {{ {data} }}"));
-    let start = Instant::now();
-    let evaluation = group(&state, &[text]);
-    let passed = start.elapsed();
+    let writes = [(RequestId::random(), text)];
+    let start = processor_time();
+    let evaluation =
+        super::group::evaluate_here(&state, &writes, EvaluationLimits::default()).unwrap();
+    let passed = processor_time() - start;
     assert_eq!(
         evaluation.command.unwrap().requests[0].1.inserts.len(),
         10_000
     );
-    // Generous: the machine may be busy.
-    assert!(passed < Duration::from_secs(3), "{passed:?}");
+    assert!(passed < Duration::from_secs(1), "{passed:?}");
 }
 
 fn any_operation() -> impl Strategy<Value = String> {
