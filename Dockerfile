@@ -13,8 +13,8 @@
 ARG RUST_IMAGE=rust:1.95-slim-bookworm
 # A base needs libc, libgcc_s and libstdc++ (RocksDB is C++), CA certificates (object stores) and
 # time zones. No shell, no package manager.
-ARG RUNTIME_BASE_NODE=gcr.io/distroless/cc-debian12:nonroot
-ARG RUNTIME_BASE_OPERATOR=gcr.io/distroless/cc-debian12:nonroot
+ARG RUNTIME_BASE_NODE=debian:bookworm-slim
+ARG RUNTIME_BASE_OPERATOR=debian:bookworm-slim
 
 FROM ${RUST_IMAGE} AS build
 # RocksDB is compiled from source, and its Rust bindings are made with libclang.

@@ -9,7 +9,7 @@ use tokio::process::Command;
 use super::kubectl::Kubectl;
 
 /// Namespace that the operator is installed in.
-pub const OPERATOR_NAMESPACE: &str = "quadraft-system";
+pub(super) const OPERATOR_NAMESPACE: &str = "quadraft-system";
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -748,17 +748,7 @@ fn what_is_nested_too_deeply_is_refused_and_what_is_allowed_does_not_overflow() 
             link.repeat(count)
         );
         // What matters is that there is an answer.
-        let start = std::time::Instant::now();
-        let answer = run(&state, &text);
-        eprintln!(
-            "{link}: {:?} {:?}",
-            start.elapsed(),
-            answer.map(|_| ()).map_err(|error| error
-                .to_string()
-                .chars()
-                .take(80)
-                .collect::<String>())
-        );
+        drop(run(&state, &text));
     }
 }
 
