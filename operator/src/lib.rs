@@ -1,1 +1,4 @@
-//! placeholder
+//! The Kubernetes operator that runs Quadraft clusters.
+
+pub mod api;
+pub mod cluster;
