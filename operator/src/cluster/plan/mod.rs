@@ -304,7 +304,7 @@ fn slots_of(observation: &Observation) -> BTreeSet<Slot> {
 }
 
 /// The newest membership that any node tells of, led or not.
-pub(super) fn known_membership(observation: &Observation) -> Option<&Membership> {
+pub fn known_membership(observation: &Observation) -> Option<&Membership> {
     observation
         .slots
         .values()
