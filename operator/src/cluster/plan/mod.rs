@@ -9,6 +9,8 @@ mod creation;
 mod membership;
 mod recovery;
 mod restart;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
