@@ -1,0 +1,333 @@
+//! `RdfCluster`: one replicated RDF database.
+
+use k8s_openapi::api::core::v1::{
+    Affinity, ResourceRequirements, Toleration, TopologySpreadConstraint,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use super::common::{BackupLocation, Condition};
+
+/// A SPARQL 1.1 database of 1, 3, 5 or 7 nodes that agree by Raft.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[kube(
+    group = "quadraft.dev",
+    version = "v1alpha1",
+    kind = "RdfCluster",
+    plural = "rdfclusters",
+    shortname = "rdfc",
+    category = "quadraft",
+    namespaced,
+    status = "RdfClusterStatus",
+    derive = "PartialEq",
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Members","type":"string","jsonPath":".status.readyMembers"}"#,
+    printcolumn = r#"{"name":"Leader","type":"string","jsonPath":".status.leader"}"#,
+    printcolumn = r#"{"name":"Version","type":"string","jsonPath":".status.version"}"#,
+    printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    validation = Rule::new("size(self.metadata.name) <= 40").message("the name of an RdfCluster has at most 40 characters, as its pods and Jobs are named after it"),
+    validation = Rule::new("!self.metadata.name.contains('.')").message("the name of an RdfCluster is part of host names: it must not contain a dot"),
+)]
+#[x_kube(
+    validation = Rule::new("has(self.bootstrap) == has(oldSelf.bootstrap) && (!has(self.bootstrap) || self.bootstrap == oldSelf.bootstrap)").message("bootstrap is used once, when the cluster is made: it cannot change"),
+)]
+pub struct RdfClusterSpec {
+    /// How many nodes vote: 1, 3, 5 or 7.
+    #[serde(default = "default_replicas")]
+    #[x_kube(validation = Rule::new("self in [1, 3, 5, 7]").message("replicas must be 1, 3, 5 or 7"))]
+    pub replicas: i32,
+    /// Version of Quadraft that the nodes run; the operator knows a list.
+    #[serde(default = "default_version")]
+    #[schemars(length(min = 1, max = 32))]
+    pub version: String,
+    /// Node image to use instead of the one that belongs to `version`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub image: Option<String>,
+    /// When the kubelet pulls the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^(Always|IfNotPresent|Never)$"))]
+    pub image_pull_policy: Option<String>,
+    /// The volume of each node.
+    pub storage: Storage,
+    /// Requests and limits of each node's container.
+    #[serde(default)]
+    #[schemars(schema_with = "resources_schema")]
+    pub resources: ResourceRequirements,
+    /// Options of the node program.
+    #[serde(default)]
+    pub node: NodeOptions,
+    /// Where the pods may run.
+    #[serde(default)]
+    pub scheduling: Scheduling,
+    /// Where the first data comes from; empty when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<Bootstrap>,
+    /// While true the operator changes nothing and only reports.
+    #[serde(default)]
+    pub paused: bool,
+}
+
+fn default_replicas() -> i32 {
+    3
+}
+
+fn default_version() -> String {
+    "0.1.0".to_owned()
+}
+
+/// The volume of each node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)").message("storageClassName cannot change"),
+)]
+pub struct Storage {
+    /// Size of each volume, such as `10Gi`; it may grow, never shrink.
+    #[schemars(length(min = 1, max = 24), regex(pattern = r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|Ei|k|M|G|T|P|E)?$"))]
+    #[x_kube(
+        validation = Rule::new("quantity(self).compareTo(quantity('1Mi')) >= 0").message("storage.size must be at least 1Mi"),
+        validation = Rule::new("quantity(self).compareTo(quantity(oldSelf)) >= 0").message("storage.size may grow, never shrink"),
+    )]
+    pub size: String,
+    /// Storage class of the volumes; the default class when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub storage_class_name: Option<String>,
+    /// What happens to the volumes when the RdfCluster is deleted.
+    #[serde(default)]
+    pub on_cluster_deletion: OnClusterDeletion,
+}
+
+/// What happens to the volumes when the cluster is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnClusterDeletion {
+    /// They stay; a cluster of the same name serves their data again.
+    #[default]
+    Retain,
+    /// They are deleted with the cluster.
+    Delete,
+}
+
+/// Options of the node program; each has a default in the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeOptions {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 100, max = 60000))]
+    pub election_timeout_ms: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 10000))]
+    pub heartbeat_interval_ms: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 100_000_000))]
+    pub snapshot_after_entries: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86_400_000))]
+    pub query_timeout_ms: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1024, max = 1_073_741_824))]
+    pub maximum_request_bytes: Option<i64>,
+}
+
+/// Where the pods may run, in the words of a pod's spec.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Scheduling {
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<Toleration>,
+    /// Replaces the operator's own preference to spread the members over machines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
+}
+
+/// Where the first data of a cluster comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Bootstrap {
+    pub from_backup: BootstrapFromBackup,
+}
+
+/// A backup to start from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.backupName) != has(self.source)").message("exactly one of backupName and source is needed"),
+)]
+pub struct BootstrapFromBackup {
+    /// A completed RdfBackup in the same namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub backup_name: Option<String>,
+    /// The folder of one backup: the one in which its manifest lies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<BackupLocation>,
+    /// The digest that the restored data must have, 64 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 64, max = 64), regex(pattern = "^[0-9a-f]{64}$"))]
+    pub expected_digest: Option<String>,
+}
+
+/// Requests and limits without the claims of dynamic resources; quantities are strings that the
+/// API server checks.
+fn resources_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let quantities = || {
+        serde_json::json!({
+            "type": "object",
+            "maxProperties": 32,
+            "additionalProperties": {
+                "type": "string",
+                "maxLength": 32,
+                "pattern": r"^[0-9]+(\.[0-9]+)?(m|Ki|Mi|Gi|Ti|Pi|Ei|k|M|G|T|P|E)?$",
+            },
+        })
+    };
+    schemars::json_schema!({
+        "type": "object",
+        "description": "Requests and limits of each node's container.",
+        "properties": { "limits": quantities(), "requests": quantities() },
+    })
+}
+
+/// Where the cluster is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ClusterPhase {
+    #[default]
+    Pending,
+    Creating,
+    Restoring,
+    Running,
+    Updating,
+    Scaling,
+    Recovering,
+    Degraded,
+    Unavailable,
+    Stalled,
+    Paused,
+    Deleting,
+}
+
+/// What the operator knows of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RdfClusterStatus {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    #[serde(default)]
+    pub phase: ClusterPhase,
+    /// Made once and never changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_uuid: Option<String>,
+    /// True for ever once the cluster was initialised: it never is again.
+    #[serde(default)]
+    pub initialised: bool,
+    /// The node ids that the cluster was, or is about to be, initialised with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub initial_members: Vec<InitialMember>,
+    /// Pod of the leader.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub term: Option<i64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<MemberStatus>,
+    /// Ready members out of the wanted ones, such as `3/3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_members: Option<String>,
+    /// The version that all nodes run, or several with a comma while an update goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// How far each node id was seen, coarsely: a node below its mark is a copy or was set back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub high_water: Vec<HighWaterMark>,
+    /// The backup that the cluster was restored from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<Restored>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+/// A node that the cluster was initialised with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InitialMember {
+    pub slot: i32,
+    pub node_id: String,
+}
+
+/// One slot and the node in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberStatus {
+    pub slot: i32,
+    /// Name of the pod.
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    #[serde(default)]
+    pub voter: bool,
+    #[serde(default)]
+    pub ready: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_log_index: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_index: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_uid: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_count: Option<i64>,
+    /// Why the member does not serve, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Recovery attempts that had been made when the member was last healthy.
+    #[serde(default)]
+    pub settled_recovery_attempts: i32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_recovery: Option<LastRecovery>,
+}
+
+/// What the last recovery of a volume came to, at a start or in a Job.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastRecovery {
+    /// Clean, Recovered, NewIdentity, Refused, Failed or Created.
+    pub outcome: String,
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entries_replayed: Option<i64>,
+    /// When the operator first saw it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
+}
+
+/// The volume that a node id lives on, and how far its log was seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HighWaterMark {
+    pub node_id: String,
+    pub volume_uid: String,
+    pub index: i64,
+}
+
+/// What a restored cluster began with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Restored {
+    pub location: String,
+    pub digest: String,
+    pub quads: i64,
+    pub source_cluster_uuid: String,
+}

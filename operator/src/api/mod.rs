@@ -1,0 +1,23 @@
+//! The custom resources, one file a kind, and what they share.
+
+pub mod backup;
+pub mod cluster;
+pub mod common;
+pub mod crds;
+pub mod restore;
+pub mod schedule;
+
+pub use backup::{BackupPhase, RdfBackup, RdfBackupSpec, RdfBackupStatus};
+pub use cluster::{
+    Bootstrap, BootstrapFromBackup, ClusterPhase, HighWaterMark, InitialMember, LastRecovery,
+    MemberStatus, NodeOptions, OnClusterDeletion, RdfCluster, RdfClusterSpec, RdfClusterStatus,
+    Restored, Scheduling, Storage,
+};
+pub use common::{BackupLocation, Condition, condition_is_true};
+pub use restore::{RdfRestore, RdfRestoreSpec, RdfRestoreStatus, RestorePhase, RestoreSource};
+pub use schedule::{RdfBackupSchedule, RdfBackupScheduleSpec, RdfBackupScheduleStatus};
+
+/// The API group of all kinds.
+pub const GROUP: &str = "quadraft.dev";
+/// The only version so far.
+pub const VERSION: &str = "v1alpha1";

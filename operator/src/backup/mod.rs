@@ -1,0 +1,7 @@
+//! RdfBackup: one Job that streams a consistent snapshot to a store.
+
+mod decide;
+pub mod reconcile;
+pub mod schedule;
+
+pub use reconcile::reconcile;

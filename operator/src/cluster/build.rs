@@ -1,0 +1,383 @@
+//! The Kubernetes objects of a cluster. Nothing here can fail or asks anybody.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use quadraft_protocol::{HTTP_PORT, METRICS_PORT, PEER_PORT};
+
+use super::observation::Slot;
+use super::validate::ValidatedCluster;
+use crate::jobs::{JobSpec, container_security, pod_security};
+use crate::names::{
+    ANNOTATION_NEW_IDENTITY, ANNOTATION_RECOVERY_ATTEMPT, ANNOTATION_REFUSED_WITH,
+    ANNOTATION_TEMPLATE_HASH, LABEL_CLUSTER_UUID, LABEL_SLOT, labels, owner, short_hash,
+};
+
+fn metadata(cluster: &ValidatedCluster, name: &str) -> Value {
+    json!({
+        "name": name,
+        "namespace": cluster.namespace,
+        "labels": labels(&cluster.name, "node"),
+        "ownerReferences": owner("RdfCluster", &cluster.name, &cluster.uid),
+    })
+}
+
+fn pod_selector(cluster: &ValidatedCluster) -> Value {
+    json!({
+        "app.kubernetes.io/name": "quadraft",
+        "app.kubernetes.io/instance": cluster.name,
+        "app.kubernetes.io/component": "node",
+    })
+}
+
+/// The Service of the clients: ready members only.
+#[must_use]
+pub fn client_service(cluster: &ValidatedCluster) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(cluster, &cluster.name),
+        "spec": {
+            "type": "ClusterIP",
+            "selector": pod_selector(cluster),
+            "ports": [{ "name": "http", "port": HTTP_PORT, "targetPort": "http", "protocol": "TCP" }],
+        },
+    })
+}
+
+/// The headless Service that gives members their names, ready or not: they must find each other
+/// before any of them can be ready.
+#[must_use]
+pub fn peers_service(cluster: &ValidatedCluster) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(cluster, &cluster.peers_service_name()),
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": true,
+            "selector": pod_selector(cluster),
+            "ports": [
+                { "name": "peers", "port": PEER_PORT, "targetPort": "peers", "protocol": "TCP" },
+                { "name": "http", "port": HTTP_PORT, "targetPort": "http", "protocol": "TCP" },
+                { "name": "metrics", "port": METRICS_PORT, "targetPort": "metrics", "protocol": "TCP" },
+            ],
+        },
+    })
+}
+
+/// Keeps a majority through voluntary evictions.
+#[must_use]
+pub fn disruption_budget(cluster: &ValidatedCluster) -> Value {
+    json!({
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": metadata(cluster, &cluster.name),
+        "spec": {
+            "minAvailable": i32::from(cluster.replicas / 2 + 1),
+            "selector": { "matchLabels": pod_selector(cluster) },
+        },
+    })
+}
+
+/// The service account of the members, which has no rights and no token.
+#[must_use]
+pub fn service_account(cluster: &ValidatedCluster) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": metadata(cluster, &cluster.name),
+        "automountServiceAccountToken": false,
+    })
+}
+
+fn node_environment(cluster: &ValidatedCluster) -> BTreeMap<&'static str, String> {
+    let node = &cluster.spec.node;
+    [
+        ("QUADRAFT_ELECTION_TIMEOUT_MS", node.election_timeout_ms),
+        ("QUADRAFT_HEARTBEAT_INTERVAL_MS", node.heartbeat_interval_ms),
+        ("QUADRAFT_SNAPSHOT_AFTER_ENTRIES", node.snapshot_after_entries),
+        ("QUADRAFT_QUERY_TIMEOUT_MS", node.query_timeout_ms),
+        ("QUADRAFT_MAXIMUM_REQUEST_BYTES", node.maximum_request_bytes),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name, value?.to_string())))
+    .collect()
+}
+
+/// The node program's options.
+#[must_use]
+pub fn config_map(cluster: &ValidatedCluster) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(cluster, &cluster.name),
+        "data": node_environment(cluster),
+    })
+}
+
+/// The objects that all members share, in the order in which they are applied.
+#[must_use]
+pub fn shared(cluster: &ValidatedCluster) -> Vec<Value> {
+    vec![
+        service_account(cluster),
+        config_map(cluster),
+        peers_service(cluster),
+        client_service(cluster),
+        disruption_budget(cluster),
+    ]
+}
+
+/// The volume of a slot. It has no owner: it outlives the cluster unless the spec says otherwise.
+#[must_use]
+pub fn volume(cluster: &ValidatedCluster, slot: Slot, cluster_uuid: &str) -> Value {
+    let mut labels = labels(&cluster.name, "node");
+    labels.insert(LABEL_SLOT.to_owned(), slot.to_string());
+    labels.insert(LABEL_CLUSTER_UUID.to_owned(), cluster_uuid.to_owned());
+    let mut spec = json!({
+        "accessModes": ["ReadWriteOnce"],
+        "resources": { "requests": { "storage": cluster.spec.storage.size } },
+    });
+    if let Some(class) = &cluster.spec.storage.storage_class_name {
+        spec["storageClassName"] = json!(class);
+    }
+    json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {
+            "name": cluster.volume_name(slot),
+            "namespace": cluster.namespace,
+            "labels": labels,
+        },
+        "spec": spec,
+    })
+}
+
+/// Where pods may run: the person's words, or the members spread over machines.
+fn scheduling(cluster: &ValidatedCluster) -> Value {
+    let wanted = &cluster.spec.scheduling;
+    let affinity = wanted.affinity.as_ref().map_or_else(
+        || {
+            json!({ "podAntiAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [{
+                "weight": 100,
+                "podAffinityTerm": {
+                    "topologyKey": "kubernetes.io/hostname",
+                    "labelSelector": { "matchLabels": pod_selector(cluster) },
+                },
+            }] } })
+        },
+        |affinity| json!(affinity),
+    );
+    json!({
+        "affinity": affinity,
+        "nodeSelector": wanted.node_selector,
+        "tolerations": wanted.tolerations,
+        "topologySpreadConstraints": wanted.topology_spread_constraints,
+    })
+}
+
+fn container(cluster: &ValidatedCluster, slot: Slot, cluster_uuid: &str) -> Value {
+    let probe = |path: &str, period: i32, timeout: i32, failures: i32| {
+        json!({
+            "httpGet": { "path": path, "port": "http", "scheme": "HTTP" },
+            "periodSeconds": period,
+            "timeoutSeconds": timeout,
+            "failureThreshold": failures,
+        })
+    };
+    let mut container = json!({
+        "name": "node",
+        "image": cluster.image,
+        "args": [
+            "serve",
+            "--data", "/data",
+            "--listen", format!("0.0.0.0:{HTTP_PORT}"),
+            "--peer-listen", format!("0.0.0.0:{PEER_PORT}"),
+            "--metrics-listen", format!("0.0.0.0:{METRICS_PORT}"),
+            "--advertise", cluster.host(slot),
+            "--termination-message", "/dev/termination-log",
+        ],
+        "env": [{ "name": "QUADRAFT_CLUSTER_UUID", "value": cluster_uuid }],
+        "envFrom": [{ "configMapRef": { "name": cluster.name } }],
+        "ports": [
+            { "name": "http", "containerPort": HTTP_PORT, "protocol": "TCP" },
+            { "name": "peers", "containerPort": PEER_PORT, "protocol": "TCP" },
+            { "name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP" },
+        ],
+        "resources": cluster.spec.resources,
+        // A long replay must not be killed: it would only begin again.
+        "startupProbe": probe("/livez", 2, 3, 900),
+        "livenessProbe": probe("/livez", 10, 5, 6),
+        "readinessProbe": probe("/readyz", 2, 3, 2),
+        "volumeMounts": [
+            { "name": "data", "mountPath": "/data" },
+            { "name": "tmp", "mountPath": "/tmp" },
+        ],
+        "securityContext": container_security(),
+    });
+    if let Some(policy) = &cluster.spec.image_pull_policy {
+        container["imagePullPolicy"] = json!(policy);
+    }
+    container
+}
+
+/// The StatefulSet of one slot.
+#[must_use]
+pub fn stateful_set(
+    cluster: &ValidatedCluster,
+    slot: Slot,
+    cluster_uuid: &str,
+    replicas: i32,
+    recovery_attempt: u32,
+    refused_with: i32,
+) -> Value {
+    let mut pod_labels = labels(&cluster.name, "node");
+    pod_labels.insert(LABEL_SLOT.to_owned(), slot.to_string());
+    let mut pod = json!({
+        "serviceAccountName": cluster.name,
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "terminationGracePeriodSeconds": 30,
+        "securityContext": pod_security(),
+        "containers": [container(cluster, slot, cluster_uuid)],
+        "volumes": [
+            { "name": "data", "persistentVolumeClaim": { "claimName": cluster.volume_name(slot) } },
+            { "name": "tmp", "emptyDir": {} },
+        ],
+    });
+    if let (Value::Object(pod), Value::Object(scheduling)) = (&mut pod, scheduling(cluster)) {
+        pod.extend(scheduling);
+    }
+    // The node reads its options from the ConfigMap once, at its start: they are part of the hash.
+    let hash = short_hash(
+        &json!({ "pod": pod, "options": node_environment(cluster) }).to_string(),
+        16,
+    );
+    let mut metadata = metadata(cluster, &cluster.stateful_set_name(slot));
+    metadata["labels"] = json!(pod_labels);
+    metadata["annotations"] = json!({
+        ANNOTATION_TEMPLATE_HASH: hash,
+        ANNOTATION_RECOVERY_ATTEMPT: recovery_attempt.to_string(),
+        ANNOTATION_REFUSED_WITH: refused_with.to_string(),
+    });
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": metadata,
+        "spec": {
+            "replicas": replicas,
+            "serviceName": cluster.peers_service_name(),
+            "podManagementPolicy": "Parallel",
+            "updateStrategy": { "type": "OnDelete" },
+            "selector": { "matchLabels": {
+                "app.kubernetes.io/name": "quadraft",
+                "app.kubernetes.io/instance": cluster.name,
+                "app.kubernetes.io/component": "node",
+                LABEL_SLOT: slot.to_string(),
+            } },
+            "template": {
+                "metadata": {
+                    "labels": pod_labels,
+                    "annotations": { ANNOTATION_TEMPLATE_HASH: hash },
+                },
+                "spec": pod,
+            },
+        },
+    })
+}
+
+/// Name of a recovery Job.
+#[must_use]
+pub fn recovery_job_name(cluster: &ValidatedCluster, slot: Slot, attempt: u32) -> String {
+    let suffix = short_hash(&format!("{}/{slot}/{attempt}", cluster.uid), 8);
+    format!("{}-recover-{slot}-{suffix}", cluster.name)
+}
+
+/// The Job that repairs a fenced slot's volume.
+#[must_use]
+pub fn recovery_job(
+    cluster: &ValidatedCluster,
+    slot: Slot,
+    cluster_uuid: &str,
+    attempt: u32,
+    allow_new_identity: bool,
+) -> Value {
+    let mut labels = labels(&cluster.name, "recovery");
+    labels.insert(LABEL_SLOT.to_owned(), slot.to_string());
+    let mut arguments = vec!["recover".to_owned(), "--data".to_owned(), "/data".to_owned()];
+    if allow_new_identity {
+        arguments.push("--allow-new-identity".to_owned());
+    }
+    JobSpec {
+        name: recovery_job_name(cluster, slot, attempt),
+        namespace: cluster.namespace.clone(),
+        labels,
+        annotations: json!({
+            ANNOTATION_RECOVERY_ATTEMPT: attempt.to_string(),
+            ANNOTATION_NEW_IDENTITY: allow_new_identity.to_string(),
+        }),
+        owner: owner("RdfCluster", &cluster.name, &cluster.uid),
+        image: cluster.image.clone(),
+        image_pull_policy: cluster.spec.image_pull_policy.clone(),
+        service_account: Some(cluster.name.clone()),
+        arguments,
+        environment: vec![("QUADRAFT_CLUSTER_UUID".to_owned(), cluster_uuid.to_owned())],
+        data_claim: Some(cluster.volume_name(slot)),
+        location: None,
+        backup_is_read_only: true,
+        scheduling: scheduling(cluster),
+    }
+    .build()
+}
+
+/// Name of the restore Job.
+#[must_use]
+pub fn restore_job_name(cluster: &ValidatedCluster) -> String {
+    format!("{}-restore-{}", cluster.name, short_hash(&cluster.uid, 8))
+}
+
+/// The Job that restores a backup onto the empty volume of slot 0.
+#[must_use]
+pub fn restore_job(
+    cluster: &ValidatedCluster,
+    cluster_uuid: &str,
+    location: &crate::api::BackupLocation,
+    from: &str,
+    expected_digest: Option<&str>,
+) -> Value {
+    let mut arguments: Vec<String> = [
+        "restore",
+        "--data",
+        "/data",
+        "--from",
+        from,
+        "--cluster-uuid",
+        cluster_uuid,
+        "--advertise",
+        &cluster.host(0),
+    ]
+    .into_iter()
+    .map(ToOwned::to_owned)
+    .collect();
+    if let Some(digest) = expected_digest {
+        arguments.extend(["--expected-digest".to_owned(), digest.to_owned()]);
+    }
+    JobSpec {
+        name: restore_job_name(cluster),
+        namespace: cluster.namespace.clone(),
+        labels: labels(&cluster.name, "restore"),
+        annotations: json!({}),
+        owner: owner("RdfCluster", &cluster.name, &cluster.uid),
+        image: cluster.image.clone(),
+        image_pull_policy: cluster.spec.image_pull_policy.clone(),
+        service_account: Some(cluster.name.clone()),
+        arguments,
+        environment: Vec::new(),
+        data_claim: Some(cluster.volume_name(0)),
+        location: Some(location.clone()),
+        backup_is_read_only: true,
+        scheduling: scheduling(cluster),
+    }
+    .build()
+}

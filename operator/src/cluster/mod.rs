@@ -1,0 +1,15 @@
+//! The reconcile of an RdfCluster. The phases are files in call order: observe, validate, plan,
+//! build, apply, status.
+
+pub mod apply;
+pub mod build;
+mod deletion;
+pub mod health;
+pub mod observation;
+pub mod observe;
+pub mod plan;
+mod reconcile;
+pub mod status;
+pub mod validate;
+
+pub use reconcile::{ReconcileError, reconcile};

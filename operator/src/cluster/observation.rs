@@ -1,0 +1,227 @@
+//! What a reconcile sees of one cluster, in plain types: the input of the plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quadraft_protocol::{NodeId, RecoveryOutcome};
+
+/// The number of a member's place, counted from 0.
+pub type Slot = u8;
+
+/// Everything that a plan is made from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observation {
+    pub record: Record,
+    /// Every slot of which anything exists.
+    pub slots: BTreeMap<Slot, SlotObservation>,
+    pub restore: JobState<RestoreFindings>,
+}
+
+/// What earlier reconciles persisted in the cluster's status.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Record {
+    pub cluster_uuid: Option<String>,
+    pub initialised: bool,
+    pub initial_members: BTreeMap<Slot, NodeId>,
+    /// The node ids that were last seen in each slot.
+    pub nodes: BTreeMap<Slot, NodeId>,
+    /// Recovery attempts that had been made when the slot's member was last healthy.
+    pub settled_attempts: BTreeMap<Slot, u32>,
+    pub high_water: BTreeMap<NodeId, Mark>,
+}
+
+/// The volume of a node id and how far its log was seen there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub volume_uid: String,
+    pub index: u64,
+}
+
+/// What exists for one slot.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SlotObservation {
+    pub volume: Option<Volume>,
+    pub stateful_set: Option<StatefulSetState>,
+    pub pod: Option<Pod>,
+    pub node: Option<Node>,
+    /// Recovery Jobs by their attempt.
+    pub recoveries: BTreeMap<u32, JobState<RecoveryFindings>>,
+}
+
+impl SlotObservation {
+    /// Whether the slot's pod was scaled away so that a Job may use its volume.
+    #[must_use]
+    pub fn is_fenced(&self) -> bool {
+        self.stateful_set
+            .as_ref()
+            .is_some_and(|set| set.replicas == 0)
+    }
+
+    /// Whether a recovery Job may have, or wait for, the slot's volume.
+    #[must_use]
+    pub fn is_recovering(&self) -> bool {
+        self.is_fenced() && self.recovery_attempt() > 0
+    }
+
+    /// The number of the newest recovery attempt; 0 when there was none.
+    #[must_use]
+    pub fn recovery_attempt(&self) -> u32 {
+        let newest_job = self.recoveries.keys().next_back().copied().unwrap_or(0);
+        let fenced_for = self
+            .stateful_set
+            .as_ref()
+            .map_or(0, |set| set.recovery_attempt);
+        newest_job.max(fenced_for)
+    }
+
+    /// Whether the node program refused the volume and does not run.
+    #[must_use]
+    pub fn refused(&self) -> Option<&Termination> {
+        let pod = self.pod.as_ref()?;
+        if pod.running || pod.deleting {
+            return None;
+        }
+        pod.termination
+            .as_ref()
+            .filter(|termination| matches!(termination.exit_code, 20 | 21))
+    }
+
+    /// Whether the pod's container ended because its node had been removed from the cluster.
+    #[must_use]
+    pub fn ended_as_removed(&self) -> bool {
+        self.pod.as_ref().is_some_and(|pod| {
+            !pod.running
+                && !pod.deleting
+                && pod
+                    .termination
+                    .as_ref()
+                    .is_some_and(|termination| termination.exit_code == 26)
+        })
+    }
+}
+
+/// A PersistentVolumeClaim.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Volume {
+    pub uid: String,
+    pub resource_version: String,
+    /// The label that says which cluster the volume was made for.
+    pub cluster_uuid: Option<String>,
+    pub requested_bytes: u64,
+    pub deleting: bool,
+}
+
+/// A StatefulSet of one member.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatefulSetState {
+    pub uid: String,
+    pub resource_version: String,
+    pub replicas: i32,
+    pub template_hash: String,
+    /// The attempt that the set was fenced for the last time.
+    pub recovery_attempt: u32,
+    /// The exit code that it was fenced for.
+    pub refused_with: i32,
+    pub deleting: bool,
+}
+
+/// A member's pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pod {
+    pub uid: String,
+    pub template_hash: String,
+    /// The node's container runs now.
+    pub running: bool,
+    pub deleting: bool,
+    /// How the container ended the last time.
+    pub termination: Option<Termination>,
+    /// Why the container does not run, as the kubelet or scheduler puts it.
+    pub waiting: Option<String>,
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Termination {
+    pub exit_code: i32,
+    pub message: String,
+}
+
+/// A Job as far as the plan cares.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum JobState<T> {
+    #[default]
+    Absent,
+    Running,
+    Succeeded(T),
+    Failed {
+        exit_code: Option<i32>,
+        message: String,
+        /// The Job had been allowed to give the volume a new identity.
+        with_new_identity: bool,
+    },
+}
+
+/// What a recovery Job reported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveryFindings {
+    pub outcome: RecoveryOutcome,
+    pub message: String,
+    pub entries_replayed: u64,
+}
+
+/// What a restore Job reported.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RestoreFindings {
+    pub node_id: NodeId,
+    pub location: String,
+    pub digest: String,
+    pub quads: u64,
+    pub source_cluster_uuid: String,
+}
+
+/// What the node program plays in Raft.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    #[default]
+    Waiting,
+    Learner,
+    Follower,
+    Candidate,
+    Leader,
+    Stopped,
+}
+
+/// The answer of a node about itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Node {
+    pub node_id: NodeId,
+    pub cluster_uuid: String,
+    pub version: String,
+    pub boot_count: u64,
+    pub role: Role,
+    pub term: u64,
+    pub leader: Option<NodeId>,
+    pub last_log_index: u64,
+    pub committed_index: u64,
+    pub applied_index: u64,
+    pub digest: String,
+    pub ready: bool,
+    pub not_ready_reason: String,
+    pub membership: Option<Membership>,
+    /// On the leader: how far each member's log matches.
+    pub matching: BTreeMap<NodeId, u64>,
+    /// Nodes whose digest differed at an equal index.
+    pub diverged_from: BTreeSet<NodeId>,
+    pub recovery: Option<RecoveryFindings>,
+}
+
+/// Raft's own configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Membership {
+    /// Log index of the entry that holds it.
+    pub index: u64,
+    /// More than one set of voters is in force.
+    pub joint: bool,
+    pub voters: BTreeSet<NodeId>,
+    /// Voters and learners, with the slot that their address names.
+    pub members: BTreeMap<NodeId, Option<Slot>>,
+}

@@ -1,0 +1,413 @@
+//! Looks at the world: the cluster's objects from the API server, never from a cache, and each
+//! node's own word about itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures::future::join_all;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod as KubernetesPod};
+use kube::api::{Api, ListParams};
+use kube::{Client, ResourceExt};
+use quadraft_protocol::{AdminConnection, NodeId, RecoveryOutcome, RecoveryReport, RestoreReport, v1};
+
+use super::observation::{
+    JobState, Mark, Membership, Node, Observation, Pod, Record, RecoveryFindings, RestoreFindings,
+    Role, Slot, StatefulSetState, Termination, Volume,
+};
+use super::validate::{ValidatedCluster, parse_quantity};
+use crate::api::RdfClusterStatus;
+use crate::jobs::{self, JobResult, explain};
+use crate::names::{
+    ANNOTATION_NEW_IDENTITY, ANNOTATION_RECOVERY_ATTEMPT, ANNOTATION_REFUSED_WITH,
+    ANNOTATION_TEMPLATE_HASH, LABEL_CLUSTER_UUID, LABEL_COMPONENT, LABEL_SLOT, selector,
+};
+
+/// How long a node may take to answer.
+pub const NODE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The world could not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    #[error("failed to list {kind}")]
+    List {
+        kind: &'static str,
+        source: kube::Error,
+    },
+}
+
+/// Looks at everything that belongs to the cluster.
+///
+/// # Errors
+/// When the API server does not answer; a node that does not answer is part of what is seen.
+pub async fn observe(
+    client: &Client,
+    cluster: &ValidatedCluster,
+    status: &RdfClusterStatus,
+) -> Result<Observation, ObserveError> {
+    let namespace = cluster.namespace.as_str();
+    let mine = ListParams::default().labels(&selector(&cluster.name));
+    let sets: Api<StatefulSet> = Api::namespaced(client.clone(), namespace);
+    let pods: Api<KubernetesPod> = Api::namespaced(client.clone(), namespace);
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+    let jobs: Api<Job> = Api::namespaced(client.clone(), namespace);
+    let failed = |kind| move |source| ObserveError::List { kind, source };
+    let (sets, pods, claims, jobs) = futures::try_join!(
+        async { sets.list(&mine).await.map_err(failed("StatefulSets")) },
+        async { pods.list(&mine).await.map_err(failed("Pods")) },
+        async { claims.list(&ListParams::default()).await.map_err(failed("PersistentVolumeClaims")) },
+        async { jobs.list(&mine).await.map_err(failed("Jobs")) },
+    )?;
+    let mut observation = Observation {
+        record: record(status),
+        ..Observation::default()
+    };
+    for claim in &claims.items {
+        if let Some(slot) = volume_slot(cluster, &claim.name_any()) {
+            observation.slots.entry(slot).or_default().volume = Some(volume(claim));
+        }
+    }
+    for set in &sets.items {
+        if let Some(slot) = slot_of(set) {
+            observation.slots.entry(slot).or_default().stateful_set = Some(stateful_set(set));
+        }
+    }
+    for pod in pods.items.iter().filter(|pod| component(*pod) == "node") {
+        if let Some(slot) = slot_of(pod) {
+            observation.slots.entry(slot).or_default().pod = Some(member_pod(pod));
+        }
+    }
+    for job in &jobs.items {
+        match component(job) {
+            "recovery" => {
+                if let (Some(slot), Some(attempt)) = (slot_of(job), attempt_of(job)) {
+                    let state = recovery_state(job, &pods.items);
+                    observation
+                        .slots
+                        .entry(slot)
+                        .or_default()
+                        .recoveries
+                        .insert(attempt, state);
+                }
+            }
+            "restore" => observation.restore = restore_state(job, &pods.items),
+            _ => {}
+        }
+    }
+    let running: Vec<Slot> = observation
+        .slots
+        .iter()
+        .filter(|(_, seen)| seen.pod.as_ref().is_some_and(|pod| pod.running))
+        .map(|(slot, _)| *slot)
+        .collect();
+    let answers = join_all(running.into_iter().map(|slot| async move {
+        (slot, ask(&cluster.peer_address(slot)).await)
+    }))
+    .await;
+    for (slot, answer) in answers {
+        let node = answer.map(|answer| node(cluster, answer));
+        observation.slots.entry(slot).or_default().node = node;
+    }
+    Ok(observation)
+}
+
+async fn ask(address: &str) -> Option<v1::StatusResponse> {
+    // One deadline over connecting and asking; the name may not resolve yet either.
+    let question = async {
+        let mut connection = AdminConnection::connect(address, NODE_DEADLINE).await?;
+        connection.status(v1::StatusRequest {}).await
+    };
+    match tokio::time::timeout(NODE_DEADLINE, question).await {
+        Ok(Ok(answer)) => Some(answer),
+        Ok(Err(error)) => {
+            tracing::debug!(address, %error, "a node does not answer");
+            None
+        }
+        Err(_) => {
+            tracing::debug!(address, "a node does not answer in time");
+            None
+        }
+    }
+}
+
+fn component<K: kube::Resource>(object: &K) -> &str {
+    object
+        .meta()
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get(LABEL_COMPONENT))
+        .map_or("", String::as_str)
+}
+
+fn slot_of<K: kube::Resource>(object: &K) -> Option<Slot> {
+    object.meta().labels.as_ref()?.get(LABEL_SLOT)?.parse().ok()
+}
+
+fn annotation<'a, K: kube::Resource>(object: &'a K, name: &str) -> Option<&'a str> {
+    object
+        .meta()
+        .annotations
+        .as_ref()?
+        .get(name)
+        .map(String::as_str)
+}
+
+fn attempt_of(job: &Job) -> Option<u32> {
+    annotation(job, ANNOTATION_RECOVERY_ATTEMPT)?.parse().ok()
+}
+
+/// The slot whose volume has this name, also when its labels were lost.
+fn volume_slot(cluster: &ValidatedCluster, name: &str) -> Option<Slot> {
+    name.strip_prefix("data-")?
+        .strip_prefix(cluster.name.as_str())?
+        .strip_prefix('-')?
+        .strip_suffix("-0")?
+        .parse()
+        .ok()
+}
+
+fn volume(claim: &PersistentVolumeClaim) -> Volume {
+    Volume {
+        uid: claim.uid().unwrap_or_default(),
+        resource_version: claim.resource_version().unwrap_or_default(),
+        cluster_uuid: claim.labels().get(LABEL_CLUSTER_UUID).cloned(),
+        requested_bytes: claim
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.resources.as_ref()?.requests.as_ref()?.get("storage"))
+            .and_then(|quantity| parse_quantity(&quantity.0))
+            .unwrap_or(0),
+        deleting: claim.metadata.deletion_timestamp.is_some(),
+    }
+}
+
+fn stateful_set(set: &StatefulSet) -> StatefulSetState {
+    StatefulSetState {
+        uid: set.uid().unwrap_or_default(),
+        resource_version: set.resource_version().unwrap_or_default(),
+        replicas: set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1),
+        template_hash: annotation(set, ANNOTATION_TEMPLATE_HASH).unwrap_or("").to_owned(),
+        recovery_attempt: annotation(set, ANNOTATION_RECOVERY_ATTEMPT)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0),
+        refused_with: annotation(set, ANNOTATION_REFUSED_WITH)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0),
+        deleting: set.metadata.deletion_timestamp.is_some(),
+    }
+}
+
+fn member_pod(pod: &KubernetesPod) -> Pod {
+    let status = pod.status.clone().unwrap_or_default();
+    let container = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .find(|container| container.name == "node")
+        .cloned()
+        .unwrap_or_default();
+    let state = container.state.unwrap_or_default();
+    let terminated = state
+        .terminated
+        .or_else(|| container.last_state.and_then(|last| last.terminated));
+    let unschedulable = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
+    let waiting = state
+        .waiting
+        .map(|waiting| {
+            let reason = waiting.reason.unwrap_or_default();
+            match waiting.message {
+                Some(message) => format!("{reason}: {message}"),
+                None => reason,
+            }
+        })
+        .or_else(|| {
+            unschedulable.map(|condition| {
+                format!(
+                    "{}: {}",
+                    condition.reason.clone().unwrap_or_default(),
+                    condition.message.clone().unwrap_or_default()
+                )
+            })
+        });
+    Pod {
+        uid: pod.uid().unwrap_or_default(),
+        template_hash: annotation(pod, ANNOTATION_TEMPLATE_HASH).unwrap_or("").to_owned(),
+        running: state.running.is_some(),
+        deleting: pod.metadata.deletion_timestamp.is_some(),
+        termination: terminated.map(|terminated| Termination {
+            exit_code: terminated.exit_code,
+            message: explain(&terminated.message.unwrap_or_default()),
+        }),
+        waiting,
+    }
+}
+
+fn recovery_state(job: &Job, pods: &[KubernetesPod]) -> JobState<RecoveryFindings> {
+    match jobs::result(job, pods) {
+        JobResult::Running => JobState::Running,
+        JobResult::Succeeded { message } => JobState::Succeeded(
+            recovery_findings(&message).unwrap_or_else(|| RecoveryFindings {
+                outcome: RecoveryOutcome::Recovered,
+                message: explain(&message),
+                entries_replayed: 0,
+            }),
+        ),
+        JobResult::Failed { exit_code, message } => JobState::Failed {
+            exit_code,
+            message,
+            with_new_identity: annotation(job, ANNOTATION_NEW_IDENTITY) == Some("true"),
+        },
+    }
+}
+
+fn recovery_findings(json: &str) -> Option<RecoveryFindings> {
+    let report: RecoveryReport = serde_json::from_str(json).ok()?;
+    Some(RecoveryFindings {
+        outcome: report.outcome,
+        message: report.message,
+        entries_replayed: report.entries_replayed,
+    })
+}
+
+fn restore_state(job: &Job, pods: &[KubernetesPod]) -> JobState<RestoreFindings> {
+    match jobs::result(job, pods) {
+        JobResult::Running => JobState::Running,
+        JobResult::Succeeded { message } => {
+            let report: Option<RestoreReport> = serde_json::from_str(&message).ok();
+            JobState::Succeeded(report.map_or_else(RestoreFindings::default, |report| {
+                RestoreFindings {
+                    node_id: report.node_id,
+                    location: report.location,
+                    digest: report.digest,
+                    quads: report.quads,
+                    source_cluster_uuid: report.source_cluster_uuid,
+                }
+            }))
+        }
+        JobResult::Failed { exit_code, message } => JobState::Failed {
+            message: format!("{}: {message}", jobs::failure_reason(exit_code)),
+            exit_code,
+            with_new_identity: false,
+        },
+    }
+}
+
+/// What the status remembers. What cannot be read there is as if it had not been written.
+#[must_use]
+pub fn record(status: &RdfClusterStatus) -> Record {
+    let slot = |slot: i32| Slot::try_from(slot).ok();
+    let index = |index: i64| u64::try_from(index).unwrap_or(0);
+    Record {
+        cluster_uuid: status.cluster_uuid.clone(),
+        initialised: status.initialised,
+        initial_members: status
+            .initial_members
+            .iter()
+            .filter_map(|member| Some((slot(member.slot)?, member.node_id.parse().ok()?)))
+            .collect(),
+        nodes: status
+            .members
+            .iter()
+            .filter_map(|member| {
+                Some((slot(member.slot)?, member.node_id.as_ref()?.parse().ok()?))
+            })
+            .collect(),
+        settled_attempts: status
+            .members
+            .iter()
+            .filter_map(|member| {
+                Some((
+                    slot(member.slot)?,
+                    u32::try_from(member.settled_recovery_attempts).ok()?,
+                ))
+            })
+            .collect(),
+        high_water: status
+            .high_water
+            .iter()
+            .filter_map(|mark| {
+                let node_id: NodeId = mark.node_id.parse().ok()?;
+                Some((
+                    node_id,
+                    Mark {
+                        volume_uid: mark.volume_uid.clone(),
+                        index: index(mark.index),
+                    },
+                ))
+            })
+            .collect(),
+    }
+}
+
+fn node(cluster: &ValidatedCluster, answer: v1::StatusResponse) -> Node {
+    let index = |log_id: Option<v1::LogId>| log_id.map_or(0, |log_id| log_id.index);
+    Node {
+        node_id: NodeId(answer.node_id),
+        role: match answer.role() {
+            v1::Role::Unspecified | v1::Role::Waiting => Role::Waiting,
+            v1::Role::Learner => Role::Learner,
+            v1::Role::Follower => Role::Follower,
+            v1::Role::Candidate => Role::Candidate,
+            v1::Role::Leader => Role::Leader,
+            v1::Role::Stopped => Role::Stopped,
+        },
+        cluster_uuid: answer.cluster_uuid,
+        version: answer.version,
+        boot_count: answer.boot_count,
+        term: answer.term,
+        leader: (answer.leader_node_id != 0).then_some(NodeId(answer.leader_node_id)),
+        last_log_index: index(answer.last_log_id),
+        committed_index: index(answer.committed),
+        applied_index: index(answer.applied),
+        digest: answer.digest,
+        ready: answer.ready,
+        not_ready_reason: answer.not_ready_reason,
+        membership: answer
+            .membership
+            .and_then(|membership| self::membership(cluster, &membership)),
+        matching: answer
+            .progress
+            .iter()
+            .map(|progress| (NodeId(progress.node_id), index(progress.matching)))
+            .collect(),
+        diverged_from: answer
+            .divergences
+            .iter()
+            .map(|divergence| NodeId(divergence.node_id))
+            .collect(),
+        recovery: recovery_findings(&answer.recovery_report_json),
+    }
+}
+
+/// A membership; none when the node has not been initialised.
+fn membership(cluster: &ValidatedCluster, membership: &v1::Membership) -> Option<Membership> {
+    let voters: BTreeSet<NodeId> = membership
+        .configurations
+        .iter()
+        .flat_map(|set| set.voters.iter().copied().map(NodeId))
+        .collect();
+    if voters.is_empty() {
+        return None;
+    }
+    let members: BTreeMap<NodeId, Option<Slot>> = membership
+        .members
+        .iter()
+        .map(|member| {
+            (
+                NodeId(member.node_id),
+                cluster.slot_of_address(&member.peer_address),
+            )
+        })
+        .collect();
+    Some(Membership {
+        index: membership.log_id.as_ref().map_or(0, |log_id| log_id.index),
+        joint: membership.configurations.len() > 1,
+        voters,
+        members,
+    })
+}

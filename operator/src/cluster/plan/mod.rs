@@ -1,0 +1,430 @@
+//! What to do next, decided from an observation alone: no client, no clock, no randomness.
+//!
+//! A plan holds actions that are harmless at any time (`ensure`) and at most one step that changes
+//! a membership, stops a process or deletes something. That there is only one place for a step is
+//! what makes two voluntary disruptions at once impossible; the rules beside each step make sure
+//! that none is taken unless the voters that stay are healthy.
+
+mod creation;
+mod membership;
+mod recovery;
+mod restart;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quadraft_protocol::NodeId;
+
+use super::health::{self, Leadership};
+use super::observation::{Membership, Observation, Slot};
+use super::validate::ValidatedCluster;
+
+/// What to do now, and how the cluster stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    pub ensure: Vec<Ensure>,
+    pub step: Option<Step>,
+    pub verdict: Verdict,
+}
+
+/// An object that should exist as built; applying it again changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ensure {
+    /// The slot's volume, at least of the wanted size.
+    Volume { slot: Slot },
+    /// The slot's StatefulSet.
+    Member {
+        slot: Slot,
+        replicas: i32,
+        recovery_attempt: u32,
+        refused_with: i32,
+    },
+}
+
+/// One step that is not harmless at any time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Make a cluster UUID and persist it.
+    MakeClusterUuid,
+    /// Persist the UUID that the volumes carry: they hold this cluster's data.
+    AdoptClusterUuid(String),
+    /// Persist the node ids that the cluster will be initialised with.
+    RecordInitialMembers(BTreeMap<Slot, NodeId>),
+    /// Initialise the cluster through the node in slot `contact`.
+    Initialise {
+        contact: Slot,
+        members: BTreeMap<Slot, NodeId>,
+    },
+    /// Persist that the cluster is initialised.
+    RecordInitialised,
+    /// Run the restore Job on the volume of slot 0.
+    StartRestore,
+    AddLearner {
+        slot: Slot,
+        node_id: NodeId,
+        membership_index: u64,
+    },
+    Promote {
+        slot: Slot,
+        node_id: NodeId,
+        membership_index: u64,
+    },
+    Remove {
+        slot: Slot,
+        node_id: NodeId,
+        membership_index: u64,
+    },
+    TransferLeadership {
+        from: Slot,
+        to: NodeId,
+    },
+    /// Delete the pod, so that its StatefulSet makes it anew from the present template.
+    RestartPod {
+        slot: Slot,
+        pod_uid: String,
+    },
+    DeleteStatefulSet {
+        slot: Slot,
+        uid: String,
+        resource_version: String,
+    },
+    DeleteVolume {
+        slot: Slot,
+        uid: String,
+        resource_version: String,
+    },
+    /// Scale the slot to 0, so that a Job may use its volume.
+    Fence {
+        slot: Slot,
+        attempt: u32,
+        refused_with: i32,
+    },
+    StartRecovery {
+        slot: Slot,
+        attempt: u32,
+        allow_new_identity: bool,
+    },
+    /// Scale the slot to 1 again.
+    Unfence {
+        slot: Slot,
+        attempt: u32,
+    },
+}
+
+/// How the cluster stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// As the spec wants it.
+    Steady,
+    /// Something goes on or is waited for.
+    Progressing { reason: Reason, message: String },
+    /// A person must decide.
+    Stalled { reason: Reason, message: String },
+}
+
+/// Why a cluster is not steady: the reason of its conditions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    Paused,
+    Creating,
+    Initialising,
+    Restoring,
+    RestoreFailed,
+    WaitingForMembers,
+    WaitingForLeader,
+    QuorumLost,
+    Joining,
+    ScalingDown,
+    ReplacingMember,
+    Recovering,
+    RecoveryFailed,
+    RollingRestart,
+    MembershipChanging,
+    AllVolumesEmpty,
+    MajorityLost,
+    VolumesDisagree,
+    VolumeOfAnotherCluster,
+    VolumeWithoutCluster,
+    VolumesExist,
+    InitialMembersChanged,
+    DataBeforeInitialisation,
+    VolumeSetBack,
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(self, formatter)
+    }
+}
+
+/// The decision of one part of the plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// Nothing to do here.
+    Nothing,
+    Step(Step, Reason, String),
+    Wait(Reason, String),
+    Stall(Reason, String),
+}
+
+/// Collects the decisions of all parts: the first step is taken, the worst word is said.
+#[derive(Debug, Default)]
+struct Draft {
+    ensure: Vec<Ensure>,
+    step: Option<Step>,
+    progress: Option<(Reason, String)>,
+    stall: Option<(Reason, String)>,
+}
+
+impl Draft {
+    fn add(&mut self, decision: Decision) {
+        match decision {
+            Decision::Nothing => {}
+            Decision::Step(step, reason, message) => {
+                if self.step.is_none() {
+                    self.step = Some(step);
+                    self.progress = Some((reason, message));
+                }
+            }
+            Decision::Wait(reason, message) => {
+                self.progress.get_or_insert((reason, message));
+            }
+            Decision::Stall(reason, message) => {
+                self.stall.get_or_insert((reason, message));
+            }
+        }
+    }
+
+    fn finish(self) -> Plan {
+        let verdict = match (self.stall, self.progress) {
+            (Some((reason, message)), _) => Verdict::Stalled { reason, message },
+            (None, Some((reason, message))) => Verdict::Progressing { reason, message },
+            (None, None) => Verdict::Steady,
+        };
+        Plan {
+            ensure: self.ensure,
+            step: self.step,
+            verdict,
+        }
+    }
+}
+
+/// Decides what to do next.
+#[must_use]
+pub fn plan(cluster: &ValidatedCluster, observation: &Observation) -> Plan {
+    let mut draft = Draft::default();
+    if cluster.paused {
+        draft.add(Decision::Wait(
+            Reason::Paused,
+            "spec.paused is true: nothing is changed".to_owned(),
+        ));
+        return draft.finish();
+    }
+    let uuid = match creation::cluster_uuid(cluster, observation) {
+        Ok(uuid) => uuid,
+        Err(decision) => {
+            draft.add(decision);
+            return draft.finish();
+        }
+    };
+    if observation.record.initialised {
+        initialised(cluster, observation, uuid, &mut draft);
+    } else {
+        creation::create(cluster, observation, uuid, &mut draft);
+    }
+    draft.finish()
+}
+
+/// A cluster that was initialised: drive its membership and pods towards the spec.
+fn initialised(cluster: &ValidatedCluster, observation: &Observation, uuid: &str, draft: &mut Draft) {
+    let leadership = health::leadership(observation, uuid);
+    let set_back = health::set_back(observation);
+
+    for (slot, seen) in &observation.slots {
+        draft.add(recovery::recover(
+            *slot,
+            seen,
+            recovery::may_lose_identity(*slot, leadership.as_ref()),
+            observation.record.settled_attempts.get(slot).copied().unwrap_or(0),
+        ));
+    }
+    for (slot, seen) in &observation.slots {
+        draft.add(restart::replace_what_serves_nothing(*slot, seen));
+    }
+    if let Some((slot, evidence)) = set_back {
+        ensure_existing(observation, &BTreeSet::new(), draft);
+        draft.add(Decision::Stall(
+            Reason::VolumeSetBack,
+            format!("slot {slot}: {evidence}; no membership is changed until a person decides"),
+        ));
+        return;
+    }
+    let Some(leadership) = leadership else {
+        ensure_existing(observation, &membership_slots(observation), draft);
+        draft.add(without_leader(observation));
+        return;
+    };
+
+    let retiring = membership::retiring(cluster, observation, &leadership);
+    let member_slots: BTreeSet<Slot> = leadership
+        .membership
+        .members
+        .values()
+        .flatten()
+        .copied()
+        .collect();
+    let joining = membership::slot_to_create(cluster, observation, &leadership);
+    for slot in slots_of(observation)
+        .union(&member_slots)
+        .copied()
+        .chain(joining)
+        .filter(|slot| !retiring.contains(slot))
+    {
+        ensure_slot(observation, slot, draft);
+    }
+    if let Some(slot) = joining {
+        draft.add(Decision::Wait(
+            Reason::Joining,
+            format!("slot {slot} is being made"),
+        ));
+    }
+    draft.add(membership::step(cluster, observation, &leadership, uuid));
+    draft.add(membership::retire(observation, &retiring));
+    draft.add(membership::missing(cluster, observation, &leadership));
+    draft.add(restart::roll(cluster, observation, &leadership));
+}
+
+/// The slots of which a volume or a StatefulSet exists.
+fn slots_of(observation: &Observation) -> BTreeSet<Slot> {
+    observation
+        .slots
+        .iter()
+        .filter(|(_, seen)| seen.volume.is_some() || seen.stateful_set.is_some())
+        .map(|(slot, _)| *slot)
+        .collect()
+}
+
+/// The newest membership that any node tells of, led or not.
+pub fn known_membership(observation: &Observation) -> Option<&Membership> {
+    observation
+        .slots
+        .values()
+        .filter_map(|seen| seen.node.as_ref()?.membership.as_ref())
+        .max_by_key(|membership| membership.index)
+}
+
+fn membership_slots(observation: &Observation) -> BTreeSet<Slot> {
+    known_membership(observation)
+        .map(|membership| membership.members.values().flatten().copied().collect())
+        .unwrap_or_default()
+}
+
+/// Keeps what exists running: the start of every member is parallel and waits for no other.
+fn ensure_existing(observation: &Observation, more: &BTreeSet<Slot>, draft: &mut Draft) {
+    for slot in slots_of(observation).union(more) {
+        ensure_slot(observation, *slot, draft);
+    }
+}
+
+fn ensure_slot(observation: &Observation, slot: Slot, draft: &mut Draft) {
+    let seen = observation.slots.get(&slot);
+    let volume_is_deleted =
+        seen.is_some_and(|seen| seen.volume.as_ref().is_some_and(|volume| volume.deleting));
+    let set = seen.and_then(|seen| seen.stateful_set.as_ref());
+    if !volume_is_deleted {
+        draft.ensure.push(Ensure::Volume { slot });
+    }
+    if set.is_some_and(|set| set.deleting) {
+        return;
+    }
+    draft.ensure.push(Ensure::Member {
+        slot,
+        replicas: i32::from(!seen.is_some_and(super::observation::SlotObservation::is_recovering)),
+        recovery_attempt: seen.map_or(0, super::observation::SlotObservation::recovery_attempt),
+        refused_with: set.map_or(0, |set| set.refused_with),
+    });
+}
+
+/// What to say of an initialised cluster that nobody leads. Nothing is done: there is nothing
+/// that is safe to do.
+fn without_leader(observation: &Observation) -> Decision {
+    let existing = slots_of(observation);
+    let answering: BTreeSet<Slot> = observation
+        .slots
+        .iter()
+        .filter(|(_, seen)| seen.node.is_some())
+        .map(|(slot, _)| *slot)
+        .collect();
+    let Some(membership) = known_membership(observation) else {
+        if !existing.is_empty() && existing.iter().all(|slot| answering.contains(slot)) {
+            return Decision::Stall(
+                Reason::AllVolumesEmpty,
+                "every node answers and none has the cluster's data: the volumes are empty. The \
+                 cluster is not initialised again; restore a backup into a new cluster, or bring \
+                 the volumes back"
+                    .to_owned(),
+            );
+        }
+        return Decision::Wait(
+            Reason::WaitingForMembers,
+            format!("{} of {} nodes answer", answering.len(), existing.len()),
+        );
+    };
+    let nodes = health::nodes_by_id(observation);
+    let missing: Vec<String> = membership
+        .voters
+        .iter()
+        .filter(|voter| !nodes.contains_key(voter))
+        .map(|voter| describe(*voter, membership))
+        .collect();
+    // A voter is lost for good when its slot answers under another identity.
+    let lost: Vec<String> = membership
+        .voters
+        .iter()
+        .filter(|voter| {
+            !nodes.contains_key(voter)
+                && membership.members.get(voter).copied().flatten().is_some_and(|slot| {
+                    observation
+                        .slots
+                        .get(&slot)
+                        .is_some_and(|seen| seen.node.is_some())
+                })
+        })
+        .map(|voter| describe(*voter, membership))
+        .collect();
+    let voters = membership.voters.len();
+    if lost.len() * 2 >= voters && !lost.is_empty() {
+        return Decision::Stall(
+            Reason::MajorityLost,
+            format!(
+                "{} of {voters} voters are gone with their volumes ({}): the others cannot decide \
+                 without them. Restore a backup into a new cluster, or bring the volumes back",
+                lost.len(),
+                lost.join(", ")
+            ),
+        );
+    }
+    if missing.len() * 2 >= voters && !missing.is_empty() {
+        return Decision::Wait(
+            Reason::QuorumLost,
+            format!(
+                "{} of {voters} voters do not answer: {}",
+                missing.len(),
+                missing.join(", ")
+            ),
+        );
+    }
+    Decision::Wait(
+        Reason::WaitingForLeader,
+        "a majority answers and has not elected a leader yet".to_owned(),
+    )
+}
+
+/// A node as people know it.
+pub(super) fn describe(node: NodeId, membership: &Membership) -> String {
+    match membership.members.get(&node).copied().flatten() {
+        Some(slot) => format!("slot {slot} (node {node})"),
+        None => format!("node {node}"),
+    }
+}

@@ -1,0 +1,293 @@
+//! Named situations and what is planned in them.
+
+use std::collections::BTreeMap;
+
+use quadraft_protocol::NodeId;
+
+use super::super::super::observation::{
+    Membership, Node, Observation, Pod, Record, Role, Slot, SlotObservation, StatefulSetState,
+    Termination, Volume,
+};
+use super::super::{Plan, Reason, Step, Verdict, plan};
+use super::{UUID, bootstrap, cluster};
+
+fn id(slot: Slot) -> NodeId {
+    NodeId(100 + u64::from(slot))
+}
+
+fn membership(slots: std::ops::Range<Slot>) -> Membership {
+    Membership {
+        index: 5,
+        joint: false,
+        voters: slots.clone().map(id).collect(),
+        members: slots.map(|slot| (id(slot), Some(slot))).collect(),
+    }
+}
+
+fn member(slot: Slot, membership: &Membership) -> SlotObservation {
+    SlotObservation {
+        volume: Some(Volume {
+            uid: format!("volume-{slot}"),
+            resource_version: "1".into(),
+            cluster_uuid: Some(UUID.into()),
+            requested_bytes: 1 << 30,
+            deleting: false,
+        }),
+        stateful_set: Some(StatefulSetState {
+            uid: format!("set-{slot}"),
+            resource_version: "1".into(),
+            replicas: 1,
+            template_hash: "a".into(),
+            ..StatefulSetState::default()
+        }),
+        pod: Some(Pod {
+            uid: format!("pod-{slot}"),
+            template_hash: "a".into(),
+            running: true,
+            ..Pod::default()
+        }),
+        node: Some(Node {
+            node_id: id(slot),
+            cluster_uuid: UUID.into(),
+            role: if slot == 0 { Role::Leader } else { Role::Follower },
+            term: 1,
+            leader: Some(id(0)),
+            last_log_index: 10,
+            committed_index: 10,
+            applied_index: 10,
+            ready: true,
+            membership: Some(membership.clone()),
+            ..Node::default()
+        }),
+        recoveries: BTreeMap::new(),
+    }
+}
+
+fn healthy(voters: Slot) -> Observation {
+    let membership = membership(0..voters);
+    Observation {
+        record: Record {
+            cluster_uuid: Some(UUID.into()),
+            initialised: true,
+            ..Record::default()
+        },
+        slots: (0..voters).map(|slot| (slot, member(slot, &membership))).collect(),
+        ..Observation::default()
+    }
+}
+
+fn waiting(observation: &mut Observation, slot: Slot, node_id: NodeId) {
+    let mut seen = member(slot, &Membership::default());
+    if let Some(node) = &mut seen.node {
+        *node = Node {
+            node_id,
+            cluster_uuid: UUID.into(),
+            ..Node::default()
+        };
+    }
+    observation.slots.insert(slot, seen);
+}
+
+fn reason(plan: &Plan) -> Option<Reason> {
+    match &plan.verdict {
+        Verdict::Steady => None,
+        Verdict::Progressing { reason, .. } | Verdict::Stalled { reason, .. } => Some(*reason),
+    }
+}
+
+#[test]
+fn a_healthy_cluster_as_wanted_needs_no_step() {
+    let made = plan(&cluster(3), &healthy(3));
+    assert_eq!((made.step, made.verdict), (None, Verdict::Steady));
+}
+
+#[test]
+fn empty_volumes_of_an_initialised_cluster_are_never_initialised_again() {
+    let mut world = healthy(3);
+    for slot in 0..3 {
+        waiting(&mut world, slot, NodeId(7 + u64::from(slot)));
+    }
+    let made = plan(&cluster(3), &world);
+    assert_eq!(made.step, None);
+    assert_eq!(reason(&made), Some(Reason::AllVolumesEmpty));
+}
+
+#[test]
+fn volumes_of_an_earlier_cluster_of_the_same_name_are_served_again() {
+    let mut world = healthy(3);
+    world.record = Record::default();
+    for seen in world.slots.values_mut() {
+        (seen.pod, seen.node, seen.stateful_set) = (None, None, None);
+    }
+    let made = plan(&cluster(3), &world);
+    assert_eq!(made.step, Some(Step::AdoptClusterUuid(UUID.into())));
+    // A backup is not restored over them.
+    let mut restoring = cluster(3);
+    restoring.bootstrap = Some(bootstrap());
+    assert_eq!(reason(&plan(&restoring, &world)), Some(Reason::VolumesExist));
+    // When they disagree a person decides.
+    if let Some(volume) = world.slots.get_mut(&1).and_then(|seen| seen.volume.as_mut()) {
+        volume.cluster_uuid = Some("another".into());
+    }
+    assert_eq!(reason(&plan(&cluster(3), &world)), Some(Reason::VolumesDisagree));
+}
+
+#[test]
+fn a_lost_volume_costs_the_old_identity_its_membership_first() {
+    let mut world = healthy(3);
+    waiting(&mut world, 2, NodeId(7));
+    let made = plan(&cluster(3), &world);
+    assert_eq!(
+        made.step,
+        Some(Step::Remove { slot: 2, node_id: id(2), membership_index: 5 })
+    );
+}
+
+#[test]
+fn nothing_is_removed_while_another_voter_is_unhealthy() {
+    let mut world = healthy(5);
+    waiting(&mut world, 4, NodeId(7));
+    if let Some(node) = world.slots.get_mut(&3).and_then(|seen| seen.node.as_mut()) {
+        node.ready = false;
+    }
+    let made = plan(&cluster(5), &world);
+    assert_eq!(made.step, None);
+    assert_eq!(reason(&made), Some(Reason::ReplacingMember));
+}
+
+#[test]
+fn the_leader_hands_over_before_it_leaves() {
+    let mut world = healthy(5);
+    for seen in world.slots.values_mut() {
+        if let Some(node) = &mut seen.node {
+            node.leader = Some(id(4));
+            node.role = if node.node_id == id(4) { Role::Leader } else { Role::Follower };
+        }
+    }
+    let made = plan(&cluster(3), &world);
+    assert_eq!(made.step, Some(Step::TransferLeadership { from: 4, to: id(0) }));
+}
+
+#[test]
+fn a_rolling_restart_takes_the_highest_follower_first_and_the_leader_last() {
+    let mut world = healthy(3);
+    for seen in world.slots.values_mut() {
+        if let Some(set) = &mut seen.stateful_set {
+            set.template_hash = "b".into();
+        }
+    }
+    let restart = |slot: Slot| Some(Step::RestartPod { slot, pod_uid: format!("pod-{slot}") });
+    for slot in [2, 1] {
+        assert_eq!(plan(&cluster(3), &world).step, restart(slot));
+        if let Some(pod) = world.slots.get_mut(&slot).and_then(|seen| seen.pod.as_mut()) {
+            pod.template_hash = "b".into();
+        }
+    }
+    assert_eq!(
+        plan(&cluster(3), &world).step,
+        Some(Step::TransferLeadership { from: 0, to: id(1) })
+    );
+}
+
+#[test]
+fn no_restart_while_another_pod_is_being_deleted() {
+    let mut world = healthy(3);
+    for seen in world.slots.values_mut() {
+        if let Some(set) = &mut seen.stateful_set {
+            set.template_hash = "b".into();
+        }
+    }
+    if let Some(pod) = world.slots.get_mut(&1).and_then(|seen| seen.pod.as_mut()) {
+        pod.deleting = true;
+    }
+    assert_eq!(plan(&cluster(3), &world).step, None);
+}
+
+fn refused(world: &mut Observation, slot: Slot, exit_code: i32) {
+    if let Some(seen) = world.slots.get_mut(&slot) {
+        seen.node = None;
+        if let Some(pod) = &mut seen.pod {
+            pod.running = false;
+            pod.termination = Some(Termination { exit_code, message: "no vote".into() });
+        }
+    }
+}
+
+fn fenced(world: &mut Observation, slot: Slot, refused_with: i32) {
+    if let Some(seen) = world.slots.get_mut(&slot) {
+        seen.pod = None;
+        if let Some(set) = &mut seen.stateful_set {
+            (set.replicas, set.recovery_attempt, set.refused_with) = (0, 1, refused_with);
+        }
+    }
+}
+
+#[test]
+fn a_refused_volume_is_fenced_and_recovered_with_a_new_identity_when_the_others_are_healthy() {
+    let mut world = healthy(3);
+    refused(&mut world, 2, 20);
+    let made = plan(&cluster(3), &world);
+    assert_eq!(made.step, Some(Step::Fence { slot: 2, attempt: 1, refused_with: 20 }));
+    fenced(&mut world, 2, 20);
+    let recovery = |allow_new_identity| {
+        Some(Step::StartRecovery { slot: 2, attempt: 1, allow_new_identity })
+    };
+    assert_eq!(plan(&cluster(3), &world).step, recovery(true));
+    // A volume of another cluster is not given a new identity.
+    fenced(&mut world, 2, 21);
+    assert_eq!(plan(&cluster(3), &world).step, recovery(false));
+    // Nor is one that may be needed for a majority.
+    fenced(&mut world, 2, 20);
+    if let Some(node) = world.slots.get_mut(&1).and_then(|seen| seen.node.as_mut()) {
+        node.ready = false;
+    }
+    assert_eq!(plan(&cluster(3), &world).step, recovery(false));
+}
+
+#[test]
+fn the_only_member_of_a_cluster_never_gets_a_new_identity() {
+    let mut world = healthy(1);
+    refused(&mut world, 0, 20);
+    fenced(&mut world, 0, 20);
+    assert_eq!(
+        plan(&cluster(1), &world).step,
+        Some(Step::StartRecovery { slot: 0, attempt: 1, allow_new_identity: false })
+    );
+}
+
+#[test]
+fn a_lost_majority_is_named_and_nothing_is_done_about_it() {
+    let mut world = healthy(3);
+    for slot in [1, 2] {
+        if let Some(seen) = world.slots.get_mut(&slot) {
+            seen.node = None;
+        }
+    }
+    let made = plan(&cluster(3), &world);
+    assert_eq!(made.step, None);
+    assert_eq!(reason(&made), Some(Reason::QuorumLost));
+    waiting(&mut world, 1, NodeId(7));
+    waiting(&mut world, 2, NodeId(8));
+    assert_eq!(reason(&plan(&cluster(3), &world)), Some(Reason::MajorityLost));
+}
+
+#[test]
+fn a_copied_volume_stops_every_change_of_the_membership() {
+    let mut world = healthy(3);
+    world.record.high_water.insert(
+        id(1),
+        super::super::super::observation::Mark { volume_uid: "the-original".into(), index: 1 },
+    );
+    waiting(&mut world, 2, NodeId(7));
+    let made = plan(&cluster(3), &world);
+    assert_eq!(made.step, None);
+    assert_eq!(reason(&made), Some(Reason::VolumeSetBack));
+}
+
+#[test]
+fn a_paused_cluster_is_only_reported() {
+    let mut paused = cluster(3);
+    paused.paused = true;
+    let made = plan(&paused, &Observation::default());
+    assert_eq!((made.ensure.len(), made.step), (0, None));
+}

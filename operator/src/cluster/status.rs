@@ -1,0 +1,451 @@
+//! What the status says of an observation and a plan. A pure function apart from the time it is
+//! given, so that equal worlds give equal statuses and nothing is written.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use quadraft_protocol::NodeId;
+
+use super::health::{self, Leadership};
+use super::observation::{JobState, Observation, RecoveryFindings, Slot, SlotObservation};
+use super::plan::{Plan, Reason, Step, Verdict, known_membership};
+use super::validate::ValidatedCluster;
+use crate::api::{
+    ClusterPhase, Condition, HighWaterMark, InitialMember, LastRecovery, MemberStatus,
+    RdfClusterStatus, Restored,
+};
+use crate::conditions::{Wanted, merge};
+
+/// Marks are coarse, so that writing data does not mean writing status: a mark follows once the
+/// log is this far beyond it.
+const MARK_EVERY_ENTRIES: u64 = 1000;
+
+/// An action that the API server or a node refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub reason: String,
+    pub message: String,
+}
+
+/// Records what a step decides before anything is done about it.
+#[must_use]
+pub fn record_step(
+    mut status: RdfClusterStatus,
+    step: &Step,
+    new_uuid: impl FnOnce() -> String,
+) -> RdfClusterStatus {
+    match step {
+        Step::MakeClusterUuid => status.cluster_uuid = Some(new_uuid()),
+        Step::AdoptClusterUuid(uuid) => {
+            status.cluster_uuid = Some(uuid.clone());
+            // Its volumes exist: whatever they hold, the cluster is never initialised over them.
+            status.initialised = true;
+        }
+        Step::RecordInitialMembers(members) => {
+            status.initial_members = members
+                .iter()
+                .map(|(slot, node)| InitialMember {
+                    slot: i32::from(*slot),
+                    node_id: node.to_string(),
+                })
+                .collect();
+        }
+        Step::RecordInitialised => status.initialised = true,
+        _ => {}
+    }
+    status
+}
+
+/// The whole status.
+#[must_use]
+pub fn status(
+    cluster: &ValidatedCluster,
+    generation: Option<i64>,
+    old: &RdfClusterStatus,
+    observation: &Observation,
+    plan: &Plan,
+    failure: Option<&Failure>,
+    now: Timestamp,
+) -> RdfClusterStatus {
+    let uuid = old.cluster_uuid.clone().unwrap_or_default();
+    let leadership = health::leadership(observation, &uuid);
+    let members = members(cluster, old, observation, leadership.as_ref(), now);
+    let ready = members.iter().filter(|member| member.ready).count();
+    let versions: BTreeSet<&str> = observation
+        .slots
+        .values()
+        .filter_map(|seen| seen.node.as_ref())
+        .map(|node| node.version.as_str())
+        .filter(|version| !version.is_empty())
+        .collect();
+    let version = if versions.is_empty() {
+        old.version.clone()
+    } else {
+        Some(versions.into_iter().collect::<Vec<_>>().join(","))
+    };
+    let conditions = conditions(cluster, observation, leadership.as_ref(), plan, failure);
+    RdfClusterStatus {
+        observed_generation: generation,
+        phase: phase(cluster, observation, leadership.as_ref(), plan),
+        leader: leadership
+            .as_ref()
+            .map(|leadership| cluster.pod_name(leadership.slot)),
+        term: leadership
+            .as_ref()
+            .and_then(|leadership| i64::try_from(leadership.leader.term).ok()),
+        ready_members: Some(format!("{ready}/{}", cluster.replicas)),
+        version,
+        high_water: high_water(old, observation, leadership.as_ref()),
+        restored: restored(old, observation),
+        conditions: merge(&old.conditions, conditions, generation, now),
+        members,
+        ..old.clone()
+    }
+}
+
+/// The status of a cluster whose spec cannot be carried out: what runs is left alone, and what
+/// was known of it stays.
+#[must_use]
+pub fn invalid(
+    generation: Option<i64>,
+    old: &RdfClusterStatus,
+    failure: &Failure,
+    now: Timestamp,
+) -> RdfClusterStatus {
+    let wanted = vec![
+        Wanted::new("Ready", false, &failure.reason, &failure.message),
+        Wanted::new("Reconciling", false, &failure.reason, ""),
+        Wanted::new("Stalled", true, &failure.reason, &failure.message),
+    ];
+    let mut conditions = merge(&old.conditions, wanted, generation, now);
+    conditions.extend(
+        old.conditions
+            .iter()
+            .filter(|condition| {
+                !matches!(condition.type_.as_str(), "Ready" | "Reconciling" | "Stalled")
+            })
+            .cloned()
+            .collect::<Vec<Condition>>(),
+    );
+    RdfClusterStatus {
+        observed_generation: generation,
+        phase: ClusterPhase::Stalled,
+        conditions,
+        ..old.clone()
+    }
+}
+
+fn number(value: u64) -> Option<i64> {
+    i64::try_from(value).ok()
+}
+
+fn members(
+    cluster: &ValidatedCluster,
+    old: &RdfClusterStatus,
+    observation: &Observation,
+    leadership: Option<&Leadership<'_>>,
+    now: Timestamp,
+) -> Vec<MemberStatus> {
+    let slots: BTreeSet<Slot> = cluster
+        .wanted_slots()
+        .chain(observation.slots.keys().copied())
+        .collect();
+    let nothing = SlotObservation::default();
+    slots
+        .into_iter()
+        .map(|slot| {
+            let seen = observation.slots.get(&slot).unwrap_or(&nothing);
+            let before = old
+                .members
+                .iter()
+                .find(|member| member.slot == i32::from(slot))
+                .cloned()
+                .unwrap_or_default();
+            let healthy = seen.node.as_ref().is_some_and(|node| {
+                leadership
+                    .is_some_and(|leadership| leadership.healthy_voters.contains(&node.node_id))
+            });
+            let node = seen.node.as_ref();
+            MemberStatus {
+                slot: i32::from(slot),
+                name: cluster.pod_name(slot),
+                // What is not known now is what was known last.
+                node_id: node
+                    .map(|node| node.node_id.to_string())
+                    .or(before.node_id),
+                role: node.map(|node| format!("{:?}", node.role)),
+                voter: node.is_some_and(|node| {
+                    leadership
+                        .map(|leadership| leadership.membership)
+                        .or_else(|| known_membership(observation))
+                        .is_some_and(|membership| membership.voters.contains(&node.node_id))
+                }),
+                ready: node.is_some_and(|node| node.ready)
+                    && seen.pod.as_ref().is_some_and(|pod| !pod.deleting),
+                last_log_index: node
+                    .map_or(before.last_log_index, |node| number(node.last_log_index)),
+                applied_index: node.map_or(before.applied_index, |node| number(node.applied_index)),
+                digest: node.map_or(before.digest, |node| {
+                    (!node.digest.is_empty()).then(|| node.digest.clone())
+                }),
+                volume_uid: seen.volume.as_ref().map(|volume| volume.uid.clone()),
+                boot_count: node.map_or(before.boot_count, |node| number(node.boot_count)),
+                message: message(seen),
+                settled_recovery_attempts: if healthy {
+                    i32::try_from(seen.recovery_attempt()).unwrap_or(i32::MAX)
+                } else {
+                    before.settled_recovery_attempts
+                },
+                last_recovery: last_recovery(before.last_recovery, seen, now),
+            }
+        })
+        .collect()
+}
+
+/// Why a member does not serve.
+fn message(seen: &SlotObservation) -> Option<String> {
+    if let Some(node) = &seen.node {
+        return (!node.ready).then(|| node.not_ready_reason.clone());
+    }
+    if seen.is_recovering() {
+        return Some("fenced for the recovery of its volume".to_owned());
+    }
+    let Some(pod) = &seen.pod else {
+        return Some("has no pod".to_owned());
+    };
+    if pod.running {
+        return Some("does not answer".to_owned());
+    }
+    let ended = pod.termination.as_ref().map(|termination| {
+        format!(
+            "ended with code {}: {}",
+            termination.exit_code, termination.message
+        )
+    });
+    ended.or_else(|| pod.waiting.clone())
+}
+
+fn last_recovery(
+    before: Option<LastRecovery>,
+    seen: &SlotObservation,
+    now: Timestamp,
+) -> Option<LastRecovery> {
+    let by_node = seen.node.as_ref().and_then(|node| node.recovery.as_ref());
+    let by_job = seen.recoveries.values().next_back();
+    let found = match (by_job, by_node) {
+        (Some(JobState::Failed { message, .. }), _) => Some(("Failed".to_owned(), message.clone(), 0)),
+        // A volume that a Job mended opens cleanly: what the Job found is what matters, until the
+        // node reports something of its own.
+        (Some(JobState::Succeeded(job)), Some(node))
+            if node.outcome == quadraft_protocol::RecoveryOutcome::Clean =>
+        {
+            Some(words(job))
+        }
+        (_, Some(node)) => Some(words(node)),
+        (Some(JobState::Succeeded(job)), None) => Some(words(job)),
+        _ => None,
+    };
+    let Some((outcome, message, replayed)) = found else {
+        return before;
+    };
+    let time = before
+        .as_ref()
+        .filter(|before| before.outcome == outcome && before.message == message)
+        .and_then(|before| before.time.clone())
+        .unwrap_or(Time(now));
+    Some(LastRecovery {
+        outcome,
+        message,
+        entries_replayed: number(replayed).filter(|count| *count > 0),
+        time: Some(time),
+    })
+}
+
+fn words(findings: &RecoveryFindings) -> (String, String, u64) {
+    (
+        format!("{:?}", findings.outcome),
+        findings.message.clone(),
+        findings.entries_replayed,
+    )
+}
+
+fn high_water(
+    old: &RdfClusterStatus,
+    observation: &Observation,
+    leadership: Option<&Leadership<'_>>,
+) -> Vec<HighWaterMark> {
+    let mut marks = old.high_water.clone();
+    if let Some(leadership) = leadership {
+        // An identity that left the membership never comes back.
+        marks.retain(|mark| {
+            mark.node_id
+                .parse::<NodeId>()
+                .is_ok_and(|node| leadership.membership.members.contains_key(&node))
+        });
+    }
+    for seen in observation.slots.values() {
+        let (Some(node), Some(volume)) = (&seen.node, &seen.volume) else {
+            continue;
+        };
+        let is_member = node
+            .membership
+            .as_ref()
+            .is_some_and(|membership| membership.members.contains_key(&node.node_id));
+        if !is_member {
+            continue;
+        }
+        let id = node.node_id.to_string();
+        let reached = i64::try_from(node.applied_index).unwrap_or(i64::MAX);
+        match marks.iter_mut().find(|mark| mark.node_id == id) {
+            Some(mark) if mark.volume_uid == volume.uid => {
+                if reached >= mark.index.saturating_add(MARK_EVERY_ENTRIES as i64) {
+                    mark.index = reached;
+                }
+            }
+            // The evidence of a copied volume is kept as it is.
+            Some(_) => {}
+            None => marks.push(HighWaterMark {
+                node_id: id,
+                volume_uid: volume.uid.clone(),
+                index: reached,
+            }),
+        }
+    }
+    marks.sort_by(|one, other| one.node_id.cmp(&other.node_id));
+    marks
+}
+
+fn restored(old: &RdfClusterStatus, observation: &Observation) -> Option<Restored> {
+    if old.restored.is_some() {
+        return old.restored.clone();
+    }
+    let JobState::Succeeded(findings) = &observation.restore else {
+        return None;
+    };
+    Some(Restored {
+        location: findings.location.clone(),
+        digest: findings.digest.clone(),
+        quads: number(findings.quads).unwrap_or(0),
+        source_cluster_uuid: findings.source_cluster_uuid.clone(),
+    })
+}
+
+fn phase(
+    cluster: &ValidatedCluster,
+    observation: &Observation,
+    leadership: Option<&Leadership<'_>>,
+    plan: &Plan,
+) -> ClusterPhase {
+    let (reason, stalled) = match &plan.verdict {
+        Verdict::Steady => return ClusterPhase::Running,
+        Verdict::Progressing { reason, .. } => (*reason, false),
+        Verdict::Stalled { reason, .. } => (*reason, true),
+    };
+    if stalled {
+        return ClusterPhase::Stalled;
+    }
+    match reason {
+        Reason::Paused => ClusterPhase::Paused,
+        Reason::Restoring => ClusterPhase::Restoring,
+        Reason::Recovering | Reason::ReplacingMember => ClusterPhase::Recovering,
+        Reason::RollingRestart => ClusterPhase::Updating,
+        Reason::ScalingDown | Reason::Joining | Reason::MembershipChanging => ClusterPhase::Scaling,
+        _ if !observation.record.initialised => ClusterPhase::Creating,
+        _ if leadership.is_none() => ClusterPhase::Unavailable,
+        _ if leadership.is_some_and(|leadership| {
+            leadership.healthy_voters.len() < usize::from(cluster.replicas)
+        }) =>
+        {
+            ClusterPhase::Degraded
+        }
+        _ => ClusterPhase::Running,
+    }
+}
+
+fn conditions(
+    cluster: &ValidatedCluster,
+    observation: &Observation,
+    leadership: Option<&Leadership<'_>>,
+    plan: &Plan,
+    failure: Option<&Failure>,
+) -> Vec<Wanted> {
+    let (mut reason, mut message) = match &plan.verdict {
+        Verdict::Steady => ("Steady".to_owned(), "as the spec wants it".to_owned()),
+        Verdict::Progressing { reason, message } | Verdict::Stalled { reason, message } => {
+            (reason.to_string(), message.clone())
+        }
+    };
+    if let Some(failure) = failure {
+        (reason, message) = (failure.reason.clone(), failure.message.clone());
+    }
+    let steady = plan.verdict == Verdict::Steady && failure.is_none();
+    let stalled = matches!(plan.verdict, Verdict::Stalled { .. });
+    let healthy = leadership.map_or(0, |leadership| leadership.healthy_voters.len());
+    let voters = leadership.map_or(0, |leadership| leadership.membership.voters.len());
+    let complete = healthy == usize::from(cluster.replicas) && voters == healthy;
+    let ready = complete && (steady || cluster.paused);
+    let diverged = health::divergences(observation);
+    let quorum = leadership.is_some();
+    let quorum_message = if quorum {
+        format!("{healthy} of {voters} voters are healthy")
+    } else {
+        message.clone()
+    };
+    let comparable = observation
+        .slots
+        .values()
+        .filter(|seen| seen.node.is_some())
+        .count();
+    vec![
+        Wanted::new("Ready", ready, &reason, &message),
+        Wanted::new("Reconciling", !steady && !stalled && !cluster.paused, &reason, &message),
+        Wanted::new("Stalled", stalled, &reason, if stalled { &message } else { "" }),
+        Wanted::new(
+            "Available",
+            quorum,
+            if quorum { "LeaderConfirmed" } else { &reason },
+            &quorum_message,
+        ),
+        Wanted::new(
+            "QuorumHealthy",
+            quorum && healthy * 2 > voters,
+            if quorum { "MajorityHealthy" } else { &reason },
+            &quorum_message,
+        ),
+        Wanted::new(
+            "Degraded",
+            observation.record.initialised && !complete,
+            if complete { "AllHealthy" } else { "MembersMissing" },
+            if complete { "" } else { &quorum_message },
+        ),
+        Wanted {
+            type_: "Diverged",
+            status: if !diverged.is_empty() {
+                Some(true)
+            } else if comparable > 0 {
+                Some(false)
+            } else {
+                None
+            },
+            reason: if diverged.is_empty() { "NoDifferenceSeen" } else { "DigestsDiffer" }.to_owned(),
+            message: diverged
+                .iter()
+                .map(|(one, other)| format_divergence(observation, *one, *other))
+                .collect::<Vec<_>>()
+                .join("; "),
+        },
+    ]
+}
+
+fn format_divergence(observation: &Observation, one: NodeId, other: NodeId) -> String {
+    let nodes = health::nodes_by_id(observation);
+    let side = |id: NodeId| match nodes.get(&id) {
+        Some((slot, node)) => format!(
+            "slot {slot} (node {id}) has digest {} at index {}",
+            node.digest, node.applied_index
+        ),
+        None => format!("node {id}"),
+    };
+    format!("{} and {}", side(one), side(other))
+}
