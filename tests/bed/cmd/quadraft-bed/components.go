@@ -30,7 +30,7 @@ var components = map[string]func(arguments []string) int{
 	},
 	"kube-apiserver":          kubernetes(apiserver.NewAPIServerCommand),
 	"kube-controller-manager": kubernetes(controllermanager.NewControllerManagerCommand),
-	"kube-scheduler":          kubernetes(scheduler.NewSchedulerCommand),
+	"kube-scheduler":          kubernetes(func() *cobra.Command { return scheduler.NewSchedulerCommand() }),
 	"kube-proxy":              kubernetes(proxy.NewProxyCommand),
 	"kubelet": kubernetes(func() *cobra.Command {
 		return kubelet.NewKubeletCommand(context.Background())

@@ -87,15 +87,19 @@ func ProxyConfiguration(bed config.Bed) ([]byte, error) {
 // Corefile is CoreDNS's configuration: the cluster's names, fresh from the API
 // (no cache), and "no such name" for everything else.
 func Corefile(bed config.Bed) []byte {
-	return fmt.Appendf(nil, `. {
+	return fmt.Appendf(nil, `%[2]s in-addr.arpa ip6.arpa {
 	bind %[1]s
 	errors
-	ready %[1]s:8181
 	kubernetes %[2]s in-addr.arpa ip6.arpa {
 		kubeconfig %[3]s
 		pods insecure
 		ttl 1
 	}
+}
+
+. {
+	bind %[1]s
+	errors
 	template ANY ANY . {
 		rcode NXDOMAIN
 	}

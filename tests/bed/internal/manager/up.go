@@ -220,7 +220,7 @@ func (manager *Manager) startRest(ctx context.Context, client kubernetes.Interfa
 	if err := manager.component("kube-scheduler", "kube-scheduler", components.SchedulerArguments(bed)); err != nil {
 		return err
 	}
-	if err := manager.component("provisioner", "provisioner", []string{"--state", bed.StateFolder}); err != nil {
+	if err := manager.start("provisioner", manager.tools.Binary, "quadraft-bed", "provisioner", "--state", bed.StateFolder); err != nil {
 		return err
 	}
 	if err := manager.start("coredns", manager.tools.CoreDNS, append([]string{"coredns"}, components.DNSArguments(bed)...)...); err != nil {

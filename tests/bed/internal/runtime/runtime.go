@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -13,6 +14,14 @@ import (
 )
 
 func connect(node config.Node) (*grpc.ClientConn, error) {
+	// The library logs every attempt on a socket that is not there yet.
+	probe, err := net.Dial("unix", node.ContainerdSocket())
+	if err != nil {
+		return nil, err
+	}
+	if err := probe.Close(); err != nil {
+		return nil, err
+	}
 	return grpc.NewClient("unix://"+node.ContainerdSocket(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 }
 
