@@ -51,7 +51,9 @@ pub fn merge(
             let since = old
                 .iter()
                 .find(|condition| condition.type_ == wanted.type_ && condition.status == status)
-                .map_or(Time(now), |condition| condition.last_transition_time.clone());
+                .map_or(Time(now), |condition| {
+                    condition.last_transition_time.clone()
+                });
             Condition {
                 type_: wanted.type_.to_owned(),
                 status: status.to_owned(),
@@ -72,11 +74,26 @@ mod tests {
     #[test]
     fn the_time_of_a_condition_changes_only_with_its_status() {
         let at = |second| Timestamp::from_second(second).unwrap();
-        let first = merge(&[], vec![Wanted::new("Ready", false, "A", "x")], Some(1), at(10));
-        let second = merge(&first, vec![Wanted::new("Ready", false, "B", "y")], Some(2), at(20));
+        let first = merge(
+            &[],
+            vec![Wanted::new("Ready", false, "A", "x")],
+            Some(1),
+            at(10),
+        );
+        let second = merge(
+            &first,
+            vec![Wanted::new("Ready", false, "B", "y")],
+            Some(2),
+            at(20),
+        );
         assert_eq!(second[0].last_transition_time, Time(at(10)));
         assert_eq!(second[0].reason, "B");
-        let third = merge(&second, vec![Wanted::new("Ready", true, "C", "")], Some(2), at(30));
+        let third = merge(
+            &second,
+            vec![Wanted::new("Ready", true, "C", "")],
+            Some(2),
+            at(30),
+        );
         assert_eq!(third[0].last_transition_time, Time(at(30)));
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use k8s_openapi::api::core::v1::ObjectReference;
 
 /// What every controller is given.
 #[derive(Clone)]
@@ -51,14 +51,21 @@ impl Context {
         let key = object.uid.clone().unwrap_or_default();
         let value = (reason.to_owned(), note.to_owned());
         {
-            let mut last = self.last_events.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut last = self
+                .last_events
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             if last.get(&key) == Some(&value) {
                 return;
             }
             last.insert(key, value);
         }
         let event = Event {
-            type_: if warning { EventType::Warning } else { EventType::Normal },
+            type_: if warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            },
             reason: reason.to_owned(),
             note: Some(note.chars().take(1000).collect()),
             action: action.to_owned(),

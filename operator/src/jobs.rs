@@ -41,7 +41,8 @@ impl JobSpec {
         let mut volumes = vec![json!({ "name": "tmp", "emptyDir": {} })];
         if let Some(claim) = &self.data_claim {
             mounts.push(json!({ "name": "data", "mountPath": "/data" }));
-            volumes.push(json!({ "name": "data", "persistentVolumeClaim": { "claimName": claim } }));
+            volumes
+                .push(json!({ "name": "data", "persistentVolumeClaim": { "claimName": claim } }));
         }
         let mut environment_from = Vec::new();
         if let Some(location) = &self.location {
@@ -61,7 +62,9 @@ impl JobSpec {
             .environment
             .iter()
             .map(|(name, value)| json!({ "name": name, "value": value }))
-            .chain([json!({ "name": "QUADRAFT_TERMINATION_MESSAGE", "value": "/dev/termination-log" })])
+            .chain([
+                json!({ "name": "QUADRAFT_TERMINATION_MESSAGE", "value": "/dev/termination-log" }),
+            ])
             .collect();
         let mut container = json!({
             "name": "node",
@@ -212,15 +215,19 @@ pub fn result(job: &Job, pods: &[Pod]) -> JobResult {
     }
     if let Some(failed) = condition("Failed") {
         // What the program decided explains more than a kill before it.
-        let end = ends.iter().max_by_key(|(code, _, _)| (10..=26).contains(code));
+        let end = ends
+            .iter()
+            .max_by_key(|(code, _, _)| (10..=26).contains(code));
         return JobResult::Failed {
             exit_code: end.map(|(code, _, _)| *code),
-            message: end.map(|(_, message, _)| explain(message)).unwrap_or_else(|| {
-                failed
-                    .message
-                    .clone()
-                    .unwrap_or_else(|| "the Job failed".to_owned())
-            }),
+            message: end
+                .map(|(_, message, _)| explain(message))
+                .unwrap_or_else(|| {
+                    failed
+                        .message
+                        .clone()
+                        .unwrap_or_else(|| "the Job failed".to_owned())
+                }),
         };
     }
     JobResult::Running
@@ -289,14 +296,21 @@ mod tests {
 
     #[test]
     fn a_job_without_an_end_runs() {
-        assert_eq!(result(&job(json!({ "active": 1 })), &[]), JobResult::Running);
+        assert_eq!(
+            result(&job(json!({ "active": 1 })), &[]),
+            JobResult::Running
+        );
     }
 
     #[test]
     fn a_refusal_explains_a_failed_job_better_than_a_kill() {
         let failed = job(json!({ "conditions": [{ "type": "Failed", "status": "True" }] }));
         let pods = [
-            pod("a", 20, r#"{"outcome":"refused","message":"the vote is unreadable"}"#),
+            pod(
+                "a",
+                20,
+                r#"{"outcome":"refused","message":"the vote is unreadable"}"#,
+            ),
             pod("b", 137, ""),
         ];
         assert_eq!(
@@ -310,11 +324,15 @@ mod tests {
 
     #[test]
     fn a_successful_job_gives_the_message_of_the_pod_that_succeeded() {
-        let done = job(json!({ "succeeded": 1, "conditions": [{ "type": "Complete", "status": "True" }] }));
+        let done = job(
+            json!({ "succeeded": 1, "conditions": [{ "type": "Complete", "status": "True" }] }),
+        );
         let pods = [pod("a", 25, r#"{"error":"no node"}"#), pod("b", 0, "{}")];
         assert_eq!(
             result(&done, &pods),
-            JobResult::Succeeded { message: "{}".into() }
+            JobResult::Succeeded {
+                message: "{}".into()
+            }
         );
     }
 

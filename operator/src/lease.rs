@@ -117,7 +117,10 @@ impl Elector {
             Ok::<(), kube::Error>(())
         };
         if let Err(error) = released.await {
-            tracing::warn!(error = describe_error(&error), "failed to release the lease");
+            tracing::warn!(
+                error = describe_error(&error),
+                "failed to release the lease"
+            );
         }
     }
 
@@ -198,8 +201,14 @@ mod tests {
     fn a_lease_is_taken_over_only_when_its_holder_was_silent_for_its_whole_duration() {
         let short = Duration::from_secs(14);
         assert_eq!(decide(Some(&held_by("other")), "me", short), Decision::Wait);
-        assert_eq!(decide(Some(&held_by("other")), "me", LEASE_DURATION), Decision::TakeOver);
-        assert_eq!(decide(Some(&held_by("")), "me", Duration::ZERO), Decision::TakeOver);
+        assert_eq!(
+            decide(Some(&held_by("other")), "me", LEASE_DURATION),
+            Decision::TakeOver
+        );
+        assert_eq!(
+            decide(Some(&held_by("")), "me", Duration::ZERO),
+            Decision::TakeOver
+        );
         assert_eq!(decide(Some(&held_by("me")), "me", short), Decision::Renew);
         assert_eq!(decide(None, "me", Duration::ZERO), Decision::Create);
     }

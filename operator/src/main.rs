@@ -30,12 +30,22 @@ use quadraft_operator::api::crds;
 use quadraft_operator::run::{Options, run};
 
 #[derive(Debug, Parser)]
-#[command(name = "quadraft-operator", version, about = "Runs Quadraft clusters on Kubernetes")]
+#[command(
+    name = "quadraft-operator",
+    version,
+    about = "Runs Quadraft clusters on Kubernetes"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
     /// How logs are written.
-    #[arg(long, env = "QUADRAFT_LOG_FORMAT", value_enum, default_value = "json", global = true)]
+    #[arg(
+        long,
+        env = "QUADRAFT_LOG_FORMAT",
+        value_enum,
+        default_value = "json",
+        global = true
+    )]
     log_format: LogFormat,
 }
 
@@ -53,7 +63,11 @@ enum Command {
         #[arg(long, env = "QUADRAFT_WATCH_NAMESPACE")]
         watch_namespace: Option<String>,
         /// The image of the nodes, without its tag: the version is the tag.
-        #[arg(long, env = "QUADRAFT_NODE_IMAGE_REPOSITORY", default_value = "quadraft-node")]
+        #[arg(
+            long,
+            env = "QUADRAFT_NODE_IMAGE_REPOSITORY",
+            default_value = "quadraft-node"
+        )]
         node_image_repository: String,
         /// The namespace of the lease that lets one of several operators act.
         #[arg(long, env = "QUADRAFT_LEASE_NAMESPACE", default_value = "default")]
@@ -114,8 +128,7 @@ fn execute(command: Command) -> Result<(), Box<dyn std::error::Error>> {
         } => {
             // A restarted operator is another holder: its predecessor may still be acting.
             let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "quadraft-operator".to_owned());
-            let identity =
-                identity.unwrap_or_else(|| format!("{host}_{}", uuid::Uuid::new_v4()));
+            let identity = identity.unwrap_or_else(|| format!("{host}_{}", uuid::Uuid::new_v4()));
             let options = Options {
                 watch_namespace: watch_namespace.filter(|namespace| !namespace.is_empty()),
                 node_image_repository,

@@ -89,8 +89,16 @@ struct Health {
 pub async fn run(options: Options) -> Result<(), RunError> {
     let metrics = Metrics::default();
     let mut registry = Registry::with_prefix("quadraft_operator");
-    registry.register("reconciles", "Reconciles by outcome", metrics.reconciles.clone());
-    registry.register("leads", "Whether this operator holds the lease", metrics.leads.clone());
+    registry.register(
+        "reconciles",
+        "Reconciles by outcome",
+        metrics.reconciles.clone(),
+    );
+    registry.register(
+        "leads",
+        "Whether this operator holds the lease",
+        metrics.leads.clone(),
+    );
     let health = Health {
         ready: Arc::default(),
         registry: Arc::new(registry),
@@ -159,7 +167,10 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     tracing::info!("stopping");
     // The receivers may be gone already when the controllers ended by themselves.
     let _ = stop.send(true);
-    if tokio::time::timeout(Duration::from_secs(5), &mut controllers).await.is_err() {
+    if tokio::time::timeout(Duration::from_secs(5), &mut controllers)
+        .await
+        .is_err()
+    {
         controllers.abort();
     }
     elector.release().await;
@@ -233,18 +244,34 @@ async fn controllers(
     let config = ControllerConfig::default()
         .debounce(Duration::from_millis(300))
         .concurrency(8);
-    let clusters = Controller::new(scope::<RdfCluster>(&client, namespace), watcher::Config::default())
-        .with_config(config.clone())
-        .owns(scope::<StatefulSet>(&client, namespace), mine.clone())
-        .owns(scope::<Job>(&client, namespace), mine.clone())
-        .watches(scope::<Pod>(&client, namespace), pods, |pod| cluster_of(&pod))
-        .graceful_shutdown_on(wait(stopped.clone()))
-        .run(cluster::reconcile, |object, error, _| log("cluster", &object, error), context.clone());
-    let backups = Controller::new(scope::<RdfBackup>(&client, namespace), watcher::Config::default())
-        .with_config(config.clone())
-        .owns(scope::<Job>(&client, namespace), mine)
-        .graceful_shutdown_on(wait(stopped.clone()))
-        .run(backup::reconcile, |object, error, _| log("backup", &object, error), context.clone());
+    let clusters = Controller::new(
+        scope::<RdfCluster>(&client, namespace),
+        watcher::Config::default(),
+    )
+    .with_config(config.clone())
+    .owns(scope::<StatefulSet>(&client, namespace), mine.clone())
+    .owns(scope::<Job>(&client, namespace), mine.clone())
+    .watches(scope::<Pod>(&client, namespace), pods, |pod| {
+        cluster_of(&pod)
+    })
+    .graceful_shutdown_on(wait(stopped.clone()))
+    .run(
+        cluster::reconcile,
+        |object, error, _| log("cluster", &object, error),
+        context.clone(),
+    );
+    let backups = Controller::new(
+        scope::<RdfBackup>(&client, namespace),
+        watcher::Config::default(),
+    )
+    .with_config(config.clone())
+    .owns(scope::<Job>(&client, namespace), mine)
+    .graceful_shutdown_on(wait(stopped.clone()))
+    .run(
+        backup::reconcile,
+        |object, error, _| log("backup", &object, error),
+        context.clone(),
+    );
     let schedules = Controller::new(
         scope::<RdfBackupSchedule>(&client, namespace),
         watcher::Config::default(),
@@ -256,25 +283,51 @@ async fn controllers(
         |object, error, _| log("schedule", &object, error),
         context.clone(),
     );
-    let restores = Controller::new(scope::<RdfRestore>(&client, namespace), watcher::Config::default())
-        .with_config(config)
-        .graceful_shutdown_on(wait(stopped))
-        .run(restore::reconcile, |object, error, _| log("restore", &object, error), context);
+    let restores = Controller::new(
+        scope::<RdfRestore>(&client, namespace),
+        watcher::Config::default(),
+    )
+    .with_config(config)
+    .graceful_shutdown_on(wait(stopped))
+    .run(
+        restore::reconcile,
+        |object, error, _| log("restore", &object, error),
+        context,
+    );
     let count = |controller: &'static str| {
         let reconciles = metrics.reconciles.clone();
         move |ended: bool| {
             let outcome = if ended { "ok" } else { "error" };
             reconciles
-                .get_or_create(&ControllerLabels { controller, outcome })
+                .get_or_create(&ControllerLabels {
+                    controller,
+                    outcome,
+                })
                 .inc();
             futures::future::ready(())
         }
     };
     let all: Vec<BoxFuture<'_, ()>> = vec![
-        Box::pin(clusters.map(|result| result.is_ok()).for_each(count("cluster"))),
-        Box::pin(backups.map(|result| result.is_ok()).for_each(count("backup"))),
-        Box::pin(schedules.map(|result| result.is_ok()).for_each(count("schedule"))),
-        Box::pin(restores.map(|result| result.is_ok()).for_each(count("restore"))),
+        Box::pin(
+            clusters
+                .map(|result| result.is_ok())
+                .for_each(count("cluster")),
+        ),
+        Box::pin(
+            backups
+                .map(|result| result.is_ok())
+                .for_each(count("backup")),
+        ),
+        Box::pin(
+            schedules
+                .map(|result| result.is_ok())
+                .for_each(count("schedule")),
+        ),
+        Box::pin(
+            restores
+                .map(|result| result.is_ok())
+                .for_each(count("restore")),
+        ),
     ];
     futures::future::join_all(all).await;
 }

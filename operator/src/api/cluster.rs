@@ -89,7 +89,10 @@ fn default_version() -> String {
 )]
 pub struct Storage {
     /// Size of each volume, such as `10Gi`; it may grow, never shrink.
-    #[schemars(length(min = 1, max = 24), regex(pattern = r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|Ei|k|M|G|T|P|E)?$"))]
+    #[schemars(
+        length(min = 1, max = 24),
+        regex(pattern = r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|Ei|k|M|G|T|P|E)?$")
+    )]
     #[x_kube(
         validation = Rule::new("quantity(self).compareTo(quantity('1Mi')) >= 0").message("storage.size must be at least 1Mi"),
         validation = Rule::new("quantity(self).compareTo(quantity(oldSelf)) >= 0").message("storage.size may grow, never shrink"),

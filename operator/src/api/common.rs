@@ -30,11 +30,17 @@ pub struct BackupLocation {
     pub claim_name: Option<String>,
     /// Folder inside the claim; its root when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 512), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$"))]
+    #[schemars(
+        length(max = 512),
+        regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$")
+    )]
     pub path: Option<String>,
     /// URL of a folder in an object store, such as `s3://bucket/prefix`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 2048), regex(pattern = r"^[a-z][a-z0-9+.-]*://.+"))]
+    #[schemars(
+        length(min = 1, max = 2048),
+        regex(pattern = r"^[a-z][a-z0-9+.-]*://.+")
+    )]
     pub url: Option<String>,
     /// Secret in the same namespace whose keys become environment variables of the Job
     /// (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT` and so on).

@@ -23,7 +23,7 @@ use super::common::{BackupLocation, Condition};
     printcolumn = r#"{"name":"Cluster","type":"string","jsonPath":".spec.cluster.name"}"#,
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
     printcolumn = r#"{"name":"Digest","type":"string","jsonPath":".status.digest","priority":1}"#,
-    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 pub struct RdfRestoreSpec {
     /// The backup.
@@ -52,11 +52,17 @@ pub struct RestoreSource {
     pub claim_name: Option<String>,
     /// The backup's folder inside the claim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 512), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$"))]
+    #[schemars(
+        length(max = 512),
+        regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$")
+    )]
     pub path: Option<String>,
     /// URL of the backup's folder in an object store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 2048), regex(pattern = r"^[a-z][a-z0-9+.-]*://.+"))]
+    #[schemars(
+        length(min = 1, max = 2048),
+        regex(pattern = r"^[a-z][a-z0-9+.-]*://.+")
+    )]
     pub url: Option<String>,
     /// Secret with the credentials of the object store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,7 +92,10 @@ impl RestoreSource {
 #[serde(rename_all = "camelCase")]
 pub struct RestoredCluster {
     /// Its name; no RdfCluster of this name may exist.
-    #[schemars(length(min = 1, max = 40), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 40),
+        regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
     #[x_kube(validation = Rule::new("self == oldSelf").message("the cluster's name cannot change"))]
     pub name: String,
     /// Its spec; bootstrap is filled in by the restore.

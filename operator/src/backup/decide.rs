@@ -15,7 +15,11 @@ pub(super) fn members_to_ask(
     namespace: &str,
     status: &RdfClusterStatus,
 ) -> Vec<String> {
-    let mut ready: Vec<_> = status.members.iter().filter(|member| member.ready).collect();
+    let mut ready: Vec<_> = status
+        .members
+        .iter()
+        .filter(|member| member.ready)
+        .collect();
     ready.sort_by_key(|member| {
         (
             member.role.as_deref() == Some("Leader"),
@@ -119,7 +123,12 @@ fn conditions(
     vec![
         Wanted::new("Ready", ready, reason, message),
         Wanted::new("Reconciling", reconciling, reason, ""),
-        Wanted::new("Stalled", stalled, reason, if stalled { message } else { "" }),
+        Wanted::new(
+            "Stalled",
+            stalled,
+            reason,
+            if stalled { message } else { "" },
+        ),
     ]
 }
 
@@ -183,8 +192,13 @@ mod tests {
         };
         let status = from_job(&RdfBackupStatus::default(), Some(1), "j", &failed, at(1));
         assert_eq!(status.phase, BackupPhase::Failed);
-        assert!(status.conditions.iter().any(|condition| condition.type_ == "Stalled"
-            && condition.status == "True"
-            && condition.reason == "Unreachable"));
+        assert!(
+            status
+                .conditions
+                .iter()
+                .any(|condition| condition.type_ == "Stalled"
+                    && condition.status == "True"
+                    && condition.reason == "Unreachable")
+        );
     }
 }

@@ -63,9 +63,16 @@ pub async fn reconcile(
     let new = match jobs.get_opt(&name).await.map_err(read("the Job"))? {
         Some(job) => {
             let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
-            let mine = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={name}"));
+            let mine =
+                ListParams::default().labels(&format!("batch.kubernetes.io/job-name={name}"));
             let pods = pods.list(&mine).await.map_err(read("the Job's pods"))?;
-            decide::from_job(&old, generation, &name, &jobs::result(&job, &pods.items), now())
+            decide::from_job(
+                &old,
+                generation,
+                &name,
+                &jobs::result(&job, &pods.items),
+                now(),
+            )
         }
         None => match source(&context, &backup, &namespace).await? {
             Ok((cluster, from)) => {
@@ -107,10 +114,13 @@ async fn source(
 ) -> Result<Result<(ValidatedCluster, Vec<String>), (&'static str, String)>, BackupError> {
     let name = &backup.spec.cluster_name;
     let clusters: Api<RdfCluster> = Api::namespaced(context.client.clone(), namespace);
-    let found = clusters.get_opt(name).await.map_err(|source| BackupError::Read {
-        what: "the cluster",
-        source,
-    })?;
+    let found = clusters
+        .get_opt(name)
+        .await
+        .map_err(|source| BackupError::Read {
+            what: "the cluster",
+            source,
+        })?;
     let Some(cluster) = found else {
         return Ok(Err((
             "ClusterNotFound",

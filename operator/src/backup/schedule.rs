@@ -162,7 +162,9 @@ pub async fn reconcile(
             Ok(_) => {
                 let object = schedule.object_ref(&());
                 let note = format!("created RdfBackup {name}");
-                context.event(&object, false, "Schedule", "BackupCreated", &note).await;
+                context
+                    .event(&object, false, "Schedule", "BackupCreated", &note)
+                    .await;
             }
             // An earlier reconcile made it and could not say so.
             Err(kube::Error::Api(status)) if status.code == 409 => {}
@@ -198,20 +200,34 @@ pub async fn reconcile(
     new.conditions = merge(&old.conditions, wanted, generation, now);
     write(&context, &schedule, &new).await?;
     let wait = decision.next.map_or(300, |next| {
-        (next.as_second() - now.as_second()).clamp(1, 300).unsigned_abs()
+        (next.as_second() - now.as_second())
+            .clamp(1, 300)
+            .unsigned_abs()
     });
-    let busy = known.iter().any(|backup| {
-        matches!(backup.phase, BackupPhase::Pending | BackupPhase::Running)
-    });
-    Ok(Action::requeue(Duration::from_secs(if busy { wait.min(15) } else { wait })))
+    let busy = known
+        .iter()
+        .any(|backup| matches!(backup.phase, BackupPhase::Pending | BackupPhase::Running));
+    Ok(Action::requeue(Duration::from_secs(if busy {
+        wait.min(15)
+    } else {
+        wait
+    })))
 }
 
 fn known(backup: &RdfBackup) -> Known {
     Known {
         name: backup.name_any(),
         uid: backup.uid().unwrap_or_default(),
-        phase: backup.status.as_ref().map(|status| status.phase).unwrap_or_default(),
-        created: backup.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        phase: backup
+            .status
+            .as_ref()
+            .map(|status| status.phase)
+            .unwrap_or_default(),
+        created: backup
+            .metadata
+            .creation_timestamp
+            .as_ref()
+            .map(|time| time.0),
     }
 }
 
@@ -301,7 +317,12 @@ mod tests {
         let since = at("2026-01-01T00:00:00Z");
         let now = at("2026-01-01T05:00:00Z");
         let running = [one("a", BackupPhase::Running, "2026-01-01T04:00:00Z")];
-        assert_eq!(decide(&spec("0 * * * *"), since, now, &running).unwrap().create, None);
+        assert_eq!(
+            decide(&spec("0 * * * *"), since, now, &running)
+                .unwrap()
+                .create,
+            None
+        );
         let mut suspended = spec("0 * * * *");
         suspended.suspend = true;
         let decision = decide(&suspended, since, now, &[]).unwrap();
@@ -318,7 +339,11 @@ mod tests {
         ];
         let now = at("2026-01-03T01:00:00Z");
         let decision = decide(&spec("0 0 * * *"), now, now, &known).unwrap();
-        let names: Vec<_> = decision.prune.iter().map(|known| known.name.as_str()).collect();
+        let names: Vec<_> = decision
+            .prune
+            .iter()
+            .map(|known| known.name.as_str())
+            .collect();
         assert_eq!(names, ["oldest"]);
     }
 

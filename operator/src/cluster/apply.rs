@@ -56,8 +56,7 @@ impl ApplyError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Apply { kind, source, .. } => {
-                let forbidden =
-                    matches!(source, kube::Error::Api(status) if status.code == 403 || status.code == 422);
+                let forbidden = matches!(source, kube::Error::Api(status) if status.code == 403 || status.code == 422);
                 if forbidden && kind == "PersistentVolumeClaim" {
                     "StorageChangeRefused"
                 } else {
@@ -173,7 +172,10 @@ pub async fn carry_out(
                     .map(|(slot, node)| member(cluster, *slot, *node))
                     .collect(),
             };
-            connect(cluster, *contact).await?.initialise(message).await?;
+            connect(cluster, *contact)
+                .await?
+                .initialise(message)
+                .await?;
             Ok(())
         }
         Step::StartRestore => start_restore(client, cluster, cluster_uuid).await,
@@ -204,7 +206,14 @@ pub async fn carry_out(
             let claims: Api<PersistentVolumeClaim> =
                 Api::namespaced(client.clone(), &cluster.namespace);
             let name = cluster.volume_name(*slot);
-            delete(&claims, "PersistentVolumeClaim", &name, uid, Some(resource_version)).await
+            delete(
+                &claims,
+                "PersistentVolumeClaim",
+                &name,
+                uid,
+                Some(resource_version),
+            )
+            .await
         }
         Step::Fence {
             slot,
@@ -339,10 +348,13 @@ async fn start_restore(
     };
     let jobs: Api<Job> = Api::namespaced(client.clone(), &cluster.namespace);
     let name = build::restore_job_name(cluster);
-    let existing = jobs.get_opt(&name).await.map_err(|source| ApplyError::Read {
-        what: format!("Job {name}"),
-        source,
-    })?;
+    let existing = jobs
+        .get_opt(&name)
+        .await
+        .map_err(|source| ApplyError::Read {
+            what: format!("Job {name}"),
+            source,
+        })?;
     if existing.is_some() {
         return Ok(());
     }
@@ -364,10 +376,13 @@ async fn completed_backup(
     name: &str,
 ) -> Result<(BackupLocation, String, Option<String>), ApplyError> {
     let backups: Api<RdfBackup> = Api::namespaced(client.clone(), &cluster.namespace);
-    let backup = backups.get_opt(name).await.map_err(|source| ApplyError::Read {
-        what: format!("RdfBackup {name}"),
-        source,
-    })?;
+    let backup = backups
+        .get_opt(name)
+        .await
+        .map_err(|source| ApplyError::Read {
+            what: format!("RdfBackup {name}"),
+            source,
+        })?;
     let source = |reason, message| ApplyError::Source { reason, message };
     let Some(backup) = backup else {
         return Err(source(
@@ -399,10 +414,13 @@ pub async fn check_location(
 ) -> Result<(), ApplyError> {
     if let Some(name) = &location.claim_name {
         let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
-        let found = claims.get_opt(name).await.map_err(|source| ApplyError::Read {
-            what: format!("PersistentVolumeClaim {name}"),
-            source,
-        })?;
+        let found = claims
+            .get_opt(name)
+            .await
+            .map_err(|source| ApplyError::Read {
+                what: format!("PersistentVolumeClaim {name}"),
+                source,
+            })?;
         if found.is_none() {
             return Err(ApplyError::Source {
                 reason: "ClaimNotFound",

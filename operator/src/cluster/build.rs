@@ -97,7 +97,10 @@ fn node_environment(cluster: &ValidatedCluster) -> BTreeMap<&'static str, String
     [
         ("QUADRAFT_ELECTION_TIMEOUT_MS", node.election_timeout_ms),
         ("QUADRAFT_HEARTBEAT_INTERVAL_MS", node.heartbeat_interval_ms),
-        ("QUADRAFT_SNAPSHOT_AFTER_ENTRIES", node.snapshot_after_entries),
+        (
+            "QUADRAFT_SNAPSHOT_AFTER_ENTRIES",
+            node.snapshot_after_entries,
+        ),
         ("QUADRAFT_QUERY_TIMEOUT_MS", node.query_timeout_ms),
         ("QUADRAFT_MAXIMUM_REQUEST_BYTES", node.maximum_request_bytes),
     ]
@@ -305,7 +308,11 @@ pub fn recovery_job(
 ) -> Value {
     let mut labels = labels(&cluster.name, "recovery");
     labels.insert(LABEL_SLOT.to_owned(), slot.to_string());
-    let mut arguments = vec!["recover".to_owned(), "--data".to_owned(), "/data".to_owned()];
+    let mut arguments = vec![
+        "recover".to_owned(),
+        "--data".to_owned(),
+        "/data".to_owned(),
+    ];
     if allow_new_identity {
         arguments.push("--allow-new-identity".to_owned());
     }

@@ -42,7 +42,11 @@ pub(super) async fn finish(context: &Context, cluster: &RdfCluster) -> Result<()
 
 async fn delete_volumes(context: &Context, cluster: &RdfCluster) -> Result<(), ApplyError> {
     // Without a UUID the cluster never made a volume: one of that name is another's.
-    let Some(uuid) = cluster.status.as_ref().and_then(|status| status.cluster_uuid.clone()) else {
+    let Some(uuid) = cluster
+        .status
+        .as_ref()
+        .and_then(|status| status.cluster_uuid.clone())
+    else {
         return Ok(());
     };
     let namespace = cluster.namespace().unwrap_or_default();
@@ -51,17 +55,27 @@ async fn delete_volumes(context: &Context, cluster: &RdfCluster) -> Result<(), A
         "{},{LABEL_CLUSTER_UUID}={uuid}",
         selector(&cluster.name_any())
     ));
-    let found = claims.list(&mine).await.map_err(|source| ApplyError::Read {
-        what: "PersistentVolumeClaims".to_owned(),
-        source,
-    })?;
+    let found = claims
+        .list(&mine)
+        .await
+        .map_err(|source| ApplyError::Read {
+            what: "PersistentVolumeClaims".to_owned(),
+            source,
+        })?;
     for claim in found {
         let (Some(uid), Some(version)) = (claim.uid(), claim.resource_version()) else {
             continue;
         };
         if claim.metadata.deletion_timestamp.is_none() {
             let name = claim.name_any();
-            delete(&claims, "PersistentVolumeClaim", &name, &uid, Some(&version)).await?;
+            delete(
+                &claims,
+                "PersistentVolumeClaim",
+                &name,
+                &uid,
+                Some(&version),
+            )
+            .await?;
         }
     }
     Ok(())
@@ -80,7 +94,11 @@ async fn set_finalizers(
         "resourceVersion": cluster.resource_version(),
     } });
     match clusters
-        .patch(&cluster.name_any(), &PatchParams::default(), &Patch::Merge(&patch))
+        .patch(
+            &cluster.name_any(),
+            &PatchParams::default(),
+            &Patch::Merge(&patch),
+        )
         .await
     {
         Ok(_) => Ok(()),

@@ -10,7 +10,9 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod as KubernetesPod};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
-use quadraft_protocol::{AdminConnection, NodeId, RecoveryOutcome, RecoveryReport, RestoreReport, v1};
+use quadraft_protocol::{
+    AdminConnection, NodeId, RecoveryOutcome, RecoveryReport, RestoreReport, v1,
+};
 
 use super::observation::{
     JobState, Mark, Membership, Node, Observation, Pod, Record, RecoveryFindings, RestoreFindings,
@@ -56,7 +58,12 @@ pub async fn observe(
     let (sets, pods, claims, jobs) = futures::try_join!(
         async { sets.list(&mine).await.map_err(failed("StatefulSets")) },
         async { pods.list(&mine).await.map_err(failed("Pods")) },
-        async { claims.list(&ListParams::default()).await.map_err(failed("PersistentVolumeClaims")) },
+        async {
+            claims
+                .list(&ListParams::default())
+                .await
+                .map_err(failed("PersistentVolumeClaims"))
+        },
         async { jobs.list(&mine).await.map_err(failed("Jobs")) },
     )?;
     let mut observation = Observation {
@@ -101,9 +108,11 @@ pub async fn observe(
         .filter(|(_, seen)| seen.pod.as_ref().is_some_and(|pod| pod.running))
         .map(|(slot, _)| *slot)
         .collect();
-    let answers = join_all(running.into_iter().map(|slot| async move {
-        (slot, ask(&cluster.peer_address(slot)).await)
-    }))
+    let answers = join_all(
+        running
+            .into_iter()
+            .map(|slot| async move { (slot, ask(&cluster.peer_address(slot)).await) }),
+    )
     .await;
     for (slot, answer) in answers {
         let node = answer.map(|answer| node(cluster, answer));
@@ -186,8 +195,14 @@ fn stateful_set(set: &StatefulSet) -> StatefulSetState {
     StatefulSetState {
         uid: set.uid().unwrap_or_default(),
         resource_version: set.resource_version().unwrap_or_default(),
-        replicas: set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1),
-        template_hash: annotation(set, ANNOTATION_TEMPLATE_HASH).unwrap_or("").to_owned(),
+        replicas: set
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.replicas)
+            .unwrap_or(1),
+        template_hash: annotation(set, ANNOTATION_TEMPLATE_HASH)
+            .unwrap_or("")
+            .to_owned(),
         recovery_attempt: annotation(set, ANNOTATION_RECOVERY_ATTEMPT)
             .and_then(|text| text.parse().ok())
             .unwrap_or(0),
@@ -236,7 +251,9 @@ fn member_pod(pod: &KubernetesPod) -> Pod {
         });
     Pod {
         uid: pod.uid().unwrap_or_default(),
-        template_hash: annotation(pod, ANNOTATION_TEMPLATE_HASH).unwrap_or("").to_owned(),
+        template_hash: annotation(pod, ANNOTATION_TEMPLATE_HASH)
+            .unwrap_or("")
+            .to_owned(),
         running: state.running.is_some(),
         deleting: pod.metadata.deletion_timestamp.is_some(),
         termination: terminated.map(|terminated| Termination {
@@ -313,9 +330,7 @@ pub fn record(status: &RdfClusterStatus) -> Record {
         nodes: status
             .members
             .iter()
-            .filter_map(|member| {
-                Some((slot(member.slot)?, member.node_id.as_ref()?.parse().ok()?))
-            })
+            .filter_map(|member| Some((slot(member.slot)?, member.node_id.as_ref()?.parse().ok()?)))
             .collect(),
         settled_attempts: status
             .members

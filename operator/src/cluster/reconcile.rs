@@ -88,9 +88,7 @@ async fn act(
     let generation = cluster.metadata.generation;
     // What a step decides is persisted before anything is done about it.
     let recorded = match &plan.step {
-        Some(step) => {
-            status::record_step(old.clone(), step, || uuid::Uuid::new_v4().to_string())
-        }
+        Some(step) => status::record_step(old.clone(), step, || uuid::Uuid::new_v4().to_string()),
         None => old.clone(),
     };
     let records = recorded != *old;
@@ -134,7 +132,12 @@ async fn carry_out(
     let proceed = ensured.is_ok() || !matches!(plan.step, Some(Step::RestartPod { .. }));
     let stepped = match &plan.step {
         Some(step) if proceed => {
-            tracing::info!(cluster = valid.name, namespace = valid.namespace, ?step, "acting");
+            tracing::info!(
+                cluster = valid.name,
+                namespace = valid.namespace,
+                ?step,
+                "acting"
+            );
             apply::carry_out(client, valid, observation, uuid, step).await
         }
         _ => Ok(()),
@@ -148,12 +151,7 @@ async fn carry_out(
     })
 }
 
-async fn announce(
-    context: &Context,
-    cluster: &RdfCluster,
-    plan: &Plan,
-    failure: Option<&Failure>,
-) {
+async fn announce(context: &Context, cluster: &RdfCluster, plan: &Plan, failure: Option<&Failure>) {
     let object = cluster.object_ref(&());
     if let Some(failure) = failure {
         announce_failure(context, cluster, failure).await;
@@ -162,7 +160,13 @@ async fn announce(
     match &plan.verdict {
         Verdict::Steady => {
             context
-                .event(&object, false, "Reconcile", "Steady", "the cluster is as the spec wants it")
+                .event(
+                    &object,
+                    false,
+                    "Reconcile",
+                    "Steady",
+                    "the cluster is as the spec wants it",
+                )
                 .await;
         }
         // Waiting is told by conditions; a step is an event.
@@ -183,7 +187,13 @@ async fn announce(
 async fn announce_failure(context: &Context, cluster: &RdfCluster, failure: &Failure) {
     let object = cluster.object_ref(&());
     context
-        .event(&object, true, "Reconcile", &failure.reason, &failure.message)
+        .event(
+            &object,
+            true,
+            "Reconcile",
+            &failure.reason,
+            &failure.message,
+        )
         .await;
 }
 

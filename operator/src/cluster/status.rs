@@ -123,7 +123,10 @@ pub fn invalid(
         old.conditions
             .iter()
             .filter(|condition| {
-                !matches!(condition.type_.as_str(), "Ready" | "Reconciling" | "Stalled")
+                !matches!(
+                    condition.type_.as_str(),
+                    "Ready" | "Reconciling" | "Stalled"
+                )
             })
             .cloned()
             .collect::<Vec<Condition>>(),
@@ -171,9 +174,7 @@ fn members(
                 slot: i32::from(slot),
                 name: cluster.pod_name(slot),
                 // What is not known now is what was known last.
-                node_id: node
-                    .map(|node| node.node_id.to_string())
-                    .or(before.node_id),
+                node_id: node.map(|node| node.node_id.to_string()).or(before.node_id),
                 role: node.map(|node| format!("{:?}", node.role)),
                 voter: node.is_some_and(|node| {
                     leadership
@@ -234,7 +235,9 @@ fn last_recovery(
     let by_node = seen.node.as_ref().and_then(|node| node.recovery.as_ref());
     let by_job = seen.recoveries.values().next_back();
     let found = match (by_job, by_node) {
-        (Some(JobState::Failed { message, .. }), _) => Some(("Failed".to_owned(), message.clone(), 0)),
+        (Some(JobState::Failed { message, .. }), _) => {
+            Some(("Failed".to_owned(), message.clone(), 0))
+        }
         // A volume that a Job mended opens cleanly: what the Job found is what matters, until the
         // node reports something of its own.
         (Some(JobState::Succeeded(job)), Some(node))
@@ -399,8 +402,18 @@ fn conditions(
         .count();
     vec![
         Wanted::new("Ready", ready, &reason, &message),
-        Wanted::new("Reconciling", !steady && !stalled && !cluster.paused, &reason, &message),
-        Wanted::new("Stalled", stalled, &reason, if stalled { &message } else { "" }),
+        Wanted::new(
+            "Reconciling",
+            !steady && !stalled && !cluster.paused,
+            &reason,
+            &message,
+        ),
+        Wanted::new(
+            "Stalled",
+            stalled,
+            &reason,
+            if stalled { &message } else { "" },
+        ),
         Wanted::new(
             "Available",
             quorum,
@@ -416,7 +429,11 @@ fn conditions(
         Wanted::new(
             "Degraded",
             observation.record.initialised && !complete,
-            if complete { "AllHealthy" } else { "MembersMissing" },
+            if complete {
+                "AllHealthy"
+            } else {
+                "MembersMissing"
+            },
             if complete { "" } else { &quorum_message },
         ),
         Wanted {
@@ -428,7 +445,12 @@ fn conditions(
             } else {
                 None
             },
-            reason: if diverged.is_empty() { "NoDifferenceSeen" } else { "DigestsDiffer" }.to_owned(),
+            reason: if diverged.is_empty() {
+                "NoDifferenceSeen"
+            } else {
+                "DigestsDiffer"
+            }
+            .to_owned(),
             message: diverged
                 .iter()
                 .map(|(one, other)| format_divergence(observation, *one, *other))

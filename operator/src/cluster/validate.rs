@@ -275,8 +275,14 @@ mod tests {
         for slot in 0..7 {
             assert_eq!(valid.slot_of_address(&valid.peer_address(slot)), Some(slot));
         }
-        assert_eq!(valid.slot_of_address("other-1-0.other-peers.prod.svc:7879"), None);
-        assert_eq!(valid.slot_of_address("films-x-0.films-peers.prod.svc:7879"), None);
+        assert_eq!(
+            valid.slot_of_address("other-1-0.other-peers.prod.svc:7879"),
+            None
+        );
+        assert_eq!(
+            valid.slot_of_address("films-x-0.films-peers.prod.svc:7879"),
+            None
+        );
     }
 
     #[test]

@@ -55,7 +55,10 @@ pub async fn reconcile(
     }
     let name = &restore.spec.cluster.name;
     let clusters: Api<RdfCluster> = Api::namespaced(client.clone(), &namespace);
-    let cluster = clusters.get_opt(name).await.map_err(failed("read the cluster"))?;
+    let cluster = clusters
+        .get_opt(name)
+        .await
+        .map_err(failed("read the cluster"))?;
     let backup = match &restore.spec.source.backup_name {
         Some(backup) => Api::<RdfBackup>::namespaced(client.clone(), &namespace)
             .get_opt(backup)
@@ -81,7 +84,14 @@ pub async fn reconcile(
             Progress::restoring("ClusterCreated", "the cluster was made")
         }
     };
-    let new = status(&old, restore.metadata.generation, &restore, expected, &progress, now());
+    let new = status(
+        &old,
+        restore.metadata.generation,
+        &restore,
+        expected,
+        &progress,
+        now(),
+    );
     if old.phase != new.phase {
         let warning = new.phase == RestorePhase::Failed;
         context
@@ -167,7 +177,10 @@ fn follow(restore: &RdfRestore, cluster: &RdfCluster, expected: Option<&str>) ->
         );
     }
     let status = cluster.status.clone().unwrap_or_default();
-    let digest = status.restored.as_ref().map(|restored| restored.digest.clone());
+    let digest = status
+        .restored
+        .as_ref()
+        .map(|restored| restored.digest.clone());
     if let (Some(digest), Some(expected)) = (&digest, expected)
         && digest != expected
     {

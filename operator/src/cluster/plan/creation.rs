@@ -90,14 +90,22 @@ pub(super) fn create(
         return;
     }
     let existing = slots_of(observation);
-    for slot in existing.iter().chain(wanted.iter().filter(|slot| !existing.contains(slot))) {
+    for slot in existing
+        .iter()
+        .chain(wanted.iter().filter(|slot| !existing.contains(slot)))
+    {
         ensure_slot(observation, *slot, draft);
     }
     for (slot, seen) in &observation.slots {
         draft.add(recovery::recover(*slot, seen, false, 0));
         draft.add(restart::replace_what_serves_nothing(*slot, seen));
     }
-    draft.add(initialise(observation, uuid, &wanted, cluster.bootstrap.is_some()));
+    draft.add(initialise(
+        observation,
+        uuid,
+        &wanted,
+        cluster.bootstrap.is_some(),
+    ));
 }
 
 /// Whether the backup is on the volume of slot 0; says what goes on when it is not.
@@ -106,7 +114,11 @@ fn restored(observation: &Observation, draft: &mut Draft) -> bool {
         JobState::Succeeded(_) => return true,
         JobState::Absent => {
             // A node that runs already was restored before, and its Job is gone.
-            if observation.slots.get(&0).is_some_and(|seen| seen.stateful_set.is_some()) {
+            if observation
+                .slots
+                .get(&0)
+                .is_some_and(|seen| seen.stateful_set.is_some())
+            {
                 return true;
             }
             draft.ensure.push(super::Ensure::Volume { slot: 0 });
@@ -116,10 +128,9 @@ fn restored(observation: &Observation, draft: &mut Draft) -> bool {
                 "the backup is being restored".to_owned(),
             )
         }
-        JobState::Running => Decision::Wait(
-            Reason::Restoring,
-            "the backup is being restored".to_owned(),
-        ),
+        JobState::Running => {
+            Decision::Wait(Reason::Restoring, "the backup is being restored".to_owned())
+        }
         JobState::Failed { message, .. } => Decision::Stall(
             Reason::RestoreFailed,
             format!("{message}; delete the restore Job to try again"),

@@ -114,7 +114,10 @@ fn join(
                     format!("slot {slot} has caught up and becomes a voter"),
                 );
             }
-            waiting = Decision::Wait(Reason::Joining, format!("slot {slot} catches up as a learner"));
+            waiting = Decision::Wait(
+                Reason::Joining,
+                format!("slot {slot} catches up as a learner"),
+            );
         } else if !membership.members.values().any(holds_slot)
             && node.role == Role::Waiting
             && node.membership.is_none()
@@ -297,13 +300,12 @@ pub(super) fn slot_to_create(
     observation: &Observation,
     leadership: &Leadership<'_>,
 ) -> Option<Slot> {
-    let is_voter = |slot: Slot| {
-        leadership
-            .membership
-            .voters
-            .iter()
-            .any(|voter| leadership.membership.members.get(voter).copied().flatten() == Some(slot))
-    };
+    let is_voter =
+        |slot: Slot| {
+            leadership.membership.voters.iter().any(|voter| {
+                leadership.membership.members.get(voter).copied().flatten() == Some(slot)
+            })
+        };
     let exists = |slot: Slot| {
         observation
             .slots

@@ -237,7 +237,12 @@ pub fn plan(cluster: &ValidatedCluster, observation: &Observation) -> Plan {
 }
 
 /// A cluster that was initialised: drive its membership and pods towards the spec.
-fn initialised(cluster: &ValidatedCluster, observation: &Observation, uuid: &str, draft: &mut Draft) {
+fn initialised(
+    cluster: &ValidatedCluster,
+    observation: &Observation,
+    uuid: &str,
+    draft: &mut Draft,
+) {
     let leadership = health::leadership(observation, uuid);
     let set_back = health::set_back(observation);
 
@@ -246,7 +251,12 @@ fn initialised(cluster: &ValidatedCluster, observation: &Observation, uuid: &str
             *slot,
             seen,
             recovery::may_lose_identity(*slot, leadership.as_ref()),
-            observation.record.settled_attempts.get(slot).copied().unwrap_or(0),
+            observation
+                .record
+                .settled_attempts
+                .get(slot)
+                .copied()
+                .unwrap_or(0),
         ));
     }
     for (slot, seen) in &observation.slots {
@@ -384,12 +394,17 @@ fn without_leader(observation: &Observation) -> Decision {
         .iter()
         .filter(|voter| {
             !nodes.contains_key(voter)
-                && membership.members.get(voter).copied().flatten().is_some_and(|slot| {
-                    observation
-                        .slots
-                        .get(&slot)
-                        .is_some_and(|seen| seen.node.is_some())
-                })
+                && membership
+                    .members
+                    .get(voter)
+                    .copied()
+                    .flatten()
+                    .is_some_and(|slot| {
+                        observation
+                            .slots
+                            .get(&slot)
+                            .is_some_and(|seen| seen.node.is_some())
+                    })
         })
         .map(|voter| describe(*voter, membership))
         .collect();

@@ -62,7 +62,10 @@ pub(super) fn recover(
             refused_with: termination.exit_code,
         },
         Reason::Recovering,
-        format!("slot {slot}: the node refuses its volume: {}", termination.message),
+        format!(
+            "slot {slot}: the node refuses its volume: {}",
+            termination.message
+        ),
     )
 }
 
@@ -98,9 +101,7 @@ fn recover_fenced(
             exit_code: Some(VOLUME_REFUSED),
             with_new_identity: false,
             message,
-        } if allow_new_identity
-            && attempt.saturating_sub(settled_attempts) < MAXIMUM_ATTEMPTS =>
-        {
+        } if allow_new_identity && attempt.saturating_sub(settled_attempts) < MAXIMUM_ATTEMPTS => {
             Decision::Step(
                 Step::Fence {
                     slot,

@@ -25,7 +25,10 @@ fn membership(random: &mut Random) -> Membership {
         .map(|id| (*id, Some(u8::try_from(id.0 % 5).unwrap())))
         .collect();
     if random.chance(20) {
-        members.insert(node_id(random), Some(u8::try_from(random.below(6)).unwrap()));
+        members.insert(
+            node_id(random),
+            Some(u8::try_from(random.below(6)).unwrap()),
+        );
     }
     Membership {
         index: random.below(20),
@@ -39,23 +42,51 @@ fn node(random: &mut Random, slot: Slot, shared: &Membership) -> Node {
     let waiting = random.chance(20);
     let usual = NodeId(if slot == 0 { 5 } else { u64::from(slot) });
     Node {
-        node_id: if random.chance(80) { usual } else { node_id(random) },
-        cluster_uuid: if random.chance(95) { UUID.into() } else { "other".into() },
+        node_id: if random.chance(80) {
+            usual
+        } else {
+            node_id(random)
+        },
+        cluster_uuid: if random.chance(95) {
+            UUID.into()
+        } else {
+            "other".into()
+        },
         role: if waiting {
             Role::Waiting
         } else {
-            *random.pick(&[Role::Follower, Role::Follower, Role::Leader, Role::Learner, Role::Candidate])
+            *random.pick(&[
+                Role::Follower,
+                Role::Follower,
+                Role::Leader,
+                Role::Learner,
+                Role::Candidate,
+            ])
         },
         term: 1 + random.below(2),
         leader: random.chance(90).then(|| NodeId(1 + random.below(3))),
-        last_log_index: if waiting && random.chance(90) { 0 } else { 1000 + random.below(10) },
+        last_log_index: if waiting && random.chance(90) {
+            0
+        } else {
+            1000 + random.below(10)
+        },
         committed_index: 1000,
-        applied_index: if waiting && random.chance(90) { 0 } else { 1000 },
+        applied_index: if waiting && random.chance(90) {
+            0
+        } else {
+            1000
+        },
         ready: random.chance(85),
         membership: (!waiting).then(|| {
-            if random.chance(85) { shared.clone() } else { membership(random) }
+            if random.chance(85) {
+                shared.clone()
+            } else {
+                membership(random)
+            }
         }),
-        matching: (1..8).map(|id| (NodeId(id), 900 + random.below(200))).collect(),
+        matching: (1..8)
+            .map(|id| (NodeId(id), 900 + random.below(200)))
+            .collect(),
         ..Node::default()
     }
 }
@@ -74,7 +105,11 @@ fn slot(random: &mut Random, slot: Slot, shared: &Membership) -> SlotObservation
             uid: "set".into(),
             resource_version: "1".into(),
             replicas: i32::from(random.chance(85)),
-            template_hash: if random.chance(80) { "a".into() } else { "b".into() },
+            template_hash: if random.chance(80) {
+                "a".into()
+            } else {
+                "b".into()
+            },
             recovery_attempt: u32::try_from(random.below(4)).unwrap(),
             refused_with: *random.pick(&[0, 20, 20, 21]),
             deleting: random.chance(5),
@@ -116,7 +151,9 @@ fn observation(random: &mut Random) -> Observation {
     let shared = membership(random);
     let slots: BTreeMap<Slot, SlotObservation> = (0..6)
         .filter_map(|number| {
-            random.chance(70).then(|| (number, slot(random, number, &shared)))
+            random
+                .chance(70)
+                .then(|| (number, slot(random, number, &shared)))
         })
         .collect();
     let members: BTreeMap<Slot, NodeId> = slots
@@ -127,7 +164,11 @@ fn observation(random: &mut Random) -> Observation {
         record: Record {
             cluster_uuid: random.chance(95).then(|| UUID.to_owned()),
             initialised: random.chance(75),
-            initial_members: if random.chance(50) { members } else { BTreeMap::new() },
+            initial_members: if random.chance(50) {
+                members
+            } else {
+                BTreeMap::new()
+            },
             high_water: if random.chance(10) {
                 [(
                     node_id(random),
@@ -166,6 +207,10 @@ fn no_plan_from_any_observation_breaks_the_rules() {
         let observation = observation(&mut random);
         let made = plan(&cluster, &observation);
         assert_safe(&cluster, &observation, &made);
-        assert_eq!(made, plan(&cluster, &observation), "a plan is a function of what is seen");
+        assert_eq!(
+            made,
+            plan(&cluster, &observation),
+            "a plan is a function of what is seen"
+        );
     });
 }

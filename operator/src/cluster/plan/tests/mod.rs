@@ -1,7 +1,12 @@
 //! The plan against generated observations and against a simulated world. Every failure prints
 //! its seed; `QUADRAFT_SEED=n` runs that one alone.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr
+)]
 
 mod arbitrary;
 mod scenarios;
@@ -48,7 +53,9 @@ impl Random {
 
 /// Runs `case` for each seed, or for the one in `QUADRAFT_SEED`.
 pub(super) fn for_seeds(count: u64, case: impl Fn(u64) + std::panic::RefUnwindSafe) {
-    let chosen = std::env::var("QUADRAFT_SEED").ok().and_then(|text| text.parse().ok());
+    let chosen = std::env::var("QUADRAFT_SEED")
+        .ok()
+        .and_then(|text| text.parse().ok());
     let seeds = chosen.map_or(0..count, |seed: u64| seed..seed + 1);
     for seed in seeds {
         if let Err(cause) = std::panic::catch_unwind(|| case(seed)) {
@@ -87,12 +94,20 @@ pub(super) fn assert_safe(cluster: &ValidatedCluster, observation: &Observation,
     assert!(!cluster.paused, "a paused cluster is not touched");
     match step {
         Step::RestartPod { slot, .. } => {
-            let pod = observation.slots[slot].pod.as_ref().expect("a pod to restart");
+            let pod = observation.slots[slot]
+                .pod
+                .as_ref()
+                .expect("a pod to restart");
             assert!(!pod.deleting);
             if pod.running {
                 let (membership, _) = led(observation);
                 let stopped = at_slot(membership, *slot);
-                assert_others_healthy(observation, membership, &stopped, membership.voters.len() > 1);
+                assert_others_healthy(
+                    observation,
+                    membership,
+                    &stopped,
+                    membership.voters.len() > 1,
+                );
             } else {
                 assert!(observation.slots[slot].node.is_none(), "it serves");
             }
@@ -106,7 +121,10 @@ pub(super) fn assert_safe(cluster: &ValidatedCluster, observation: &Observation,
             assert_eq!(*membership_index, membership.index);
             assert!(!membership.joint);
             if membership.voters.contains(node_id) {
-                assert!(membership.voters.len() > 1, "the last voter is never removed");
+                assert!(
+                    membership.voters.len() > 1,
+                    "the last voter is never removed"
+                );
                 let removed = BTreeSet::from([*node_id]);
                 let alive = is_healthy(observation, *node_id);
                 assert_others_healthy(observation, membership, &removed, !alive);
@@ -123,20 +141,35 @@ pub(super) fn assert_safe(cluster: &ValidatedCluster, observation: &Observation,
         }
         Step::TransferLeadership { from, to } => {
             let (membership, leader) = led(observation);
-            assert_eq!(observation.slots[from].node.as_ref().map(|node| node.node_id), Some(leader.node_id));
+            assert_eq!(
+                observation.slots[from]
+                    .node
+                    .as_ref()
+                    .map(|node| node.node_id),
+                Some(leader.node_id)
+            );
             assert!(membership.voters.contains(to) && is_healthy(observation, *to));
             assert_ne!(leader.node_id, *to);
         }
         Step::DeleteVolume { slot, uid, .. } => {
             assert!(observation.slots[slot].stateful_set.is_none());
             assert!(observation.slots[slot].pod.is_none());
-            assert_eq!(observation.slots[slot].volume.as_ref().map(|volume| &volume.uid), Some(uid));
+            assert_eq!(
+                observation.slots[slot]
+                    .volume
+                    .as_ref()
+                    .map(|volume| &volume.uid),
+                Some(uid)
+            );
             assert_not_a_member(observation, *slot);
         }
         Step::DeleteStatefulSet { slot, .. } => assert_not_a_member(observation, *slot),
         Step::Fence { slot, .. } => {
             let seen = &observation.slots[slot];
-            assert!(!seen.pod.as_ref().is_some_and(|pod| pod.running), "what runs is not fenced");
+            assert!(
+                !seen.pod.as_ref().is_some_and(|pod| pod.running),
+                "what runs is not fenced"
+            );
         }
         Step::StartRecovery {
             slot,
@@ -144,7 +177,10 @@ pub(super) fn assert_safe(cluster: &ValidatedCluster, observation: &Observation,
             ..
         } => {
             let seen = &observation.slots[slot];
-            assert!(seen.pod.is_none() && seen.is_fenced(), "the volume is in use");
+            assert!(
+                seen.pod.is_none() && seen.is_fenced(),
+                "the volume is in use"
+            );
             if *allow_new_identity {
                 let (membership, _) = led(observation);
                 assert_others_healthy(observation, membership, &at_slot(membership, *slot), true);
@@ -157,7 +193,11 @@ pub(super) fn assert_safe(cluster: &ValidatedCluster, observation: &Observation,
             for seen in observation.slots.values() {
                 if let Some(node) = &seen.node {
                     assert!(node.membership.is_none(), "a node has a membership");
-                    assert_eq!((node.last_log_index, node.applied_index), (0, 0), "a node has data");
+                    assert_eq!(
+                        (node.last_log_index, node.applied_index),
+                        (0, 0),
+                        "a node has data"
+                    );
                 }
                 if let Some(volume) = &seen.volume {
                     assert_eq!(volume.cluster_uuid, observation.record.cluster_uuid);
@@ -169,17 +209,20 @@ pub(super) fn assert_safe(cluster: &ValidatedCluster, observation: &Observation,
             assert!(observation.slots.values().all(|seen| seen.volume.is_none()));
         }
         Step::AdoptClusterUuid(uuid) => {
-            for volume in observation.slots.values().filter_map(|seen| seen.volume.as_ref()) {
+            for volume in observation
+                .slots
+                .values()
+                .filter_map(|seen| seen.volume.as_ref())
+            {
                 assert_eq!(volume.cluster_uuid.as_ref(), Some(uuid));
             }
         }
         Step::RecordInitialMembers(_) => assert!(observation.record.initial_members.is_empty()),
-        Step::RecordInitialised => assert!(
-            observation
-                .slots
-                .values()
-                .any(|seen| seen.node.as_ref().is_some_and(|node| node.membership.is_some()))
-        ),
+        Step::RecordInitialised => assert!(observation.slots.values().any(|seen| {
+            seen.node
+                .as_ref()
+                .is_some_and(|node| node.membership.is_some())
+        })),
         Step::StartRestore => assert!(!observation.record.initialised),
         Step::Unfence { slot, .. } => assert!(observation.slots[slot].is_fenced()),
     }
@@ -193,7 +236,13 @@ fn led(observation: &Observation) -> (&Membership, &Node) {
         .filter(|node| node.role == Role::Leader)
         .max_by_key(|node| node.term)
         .expect("a step that needs a leader was planned without one");
-    (leader.membership.as_ref().expect("a leader has a membership"), leader)
+    (
+        leader
+            .membership
+            .as_ref()
+            .expect("a leader has a membership"),
+        leader,
+    )
 }
 
 fn at_slot(membership: &Membership, slot: Slot) -> BTreeSet<NodeId> {
@@ -207,7 +256,9 @@ fn at_slot(membership: &Membership, slot: Slot) -> BTreeSet<NodeId> {
 
 fn is_healthy(observation: &Observation, id: NodeId) -> bool {
     observation.slots.values().any(|seen| {
-        seen.pod.as_ref().is_some_and(|pod| pod.running && !pod.deleting)
+        seen.pod
+            .as_ref()
+            .is_some_and(|pod| pod.running && !pod.deleting)
             && seen.node.as_ref().is_some_and(|node| {
                 node.node_id == id
                     && node.ready
@@ -227,14 +278,23 @@ fn assert_others_healthy(
         assert!(is_healthy(observation, *other), "{other} is not healthy");
     }
     if majority_needed {
-        assert!(others.len() * 2 > membership.voters.len(), "the others are no majority");
+        assert!(
+            others.len() * 2 > membership.voters.len(),
+            "the others are no majority"
+        );
     }
 }
 
 fn assert_not_a_member(observation: &Observation, slot: Slot) {
     let (membership, leader) = led(observation);
-    assert!(membership.index <= leader.committed_index, "the membership is not committed");
-    assert!(at_slot(membership, slot).is_empty(), "the slot has a member");
+    assert!(
+        membership.index <= leader.committed_index,
+        "the membership is not committed"
+    );
+    assert!(
+        at_slot(membership, slot).is_empty(),
+        "the slot has a member"
+    );
     if let Some(node) = &observation.slots[&slot].node {
         assert!(!membership.members.contains_key(&node.node_id));
     }

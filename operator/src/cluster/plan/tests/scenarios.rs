@@ -49,7 +49,11 @@ fn member(slot: Slot, membership: &Membership) -> SlotObservation {
         node: Some(Node {
             node_id: id(slot),
             cluster_uuid: UUID.into(),
-            role: if slot == 0 { Role::Leader } else { Role::Follower },
+            role: if slot == 0 {
+                Role::Leader
+            } else {
+                Role::Follower
+            },
             term: 1,
             leader: Some(id(0)),
             last_log_index: 10,
@@ -71,7 +75,9 @@ fn healthy(voters: Slot) -> Observation {
             initialised: true,
             ..Record::default()
         },
-        slots: (0..voters).map(|slot| (slot, member(slot, &membership))).collect(),
+        slots: (0..voters)
+            .map(|slot| (slot, member(slot, &membership)))
+            .collect(),
         ..Observation::default()
     }
 }
@@ -124,12 +130,22 @@ fn volumes_of_an_earlier_cluster_of_the_same_name_are_served_again() {
     // A backup is not restored over them.
     let mut restoring = cluster(3);
     restoring.bootstrap = Some(bootstrap());
-    assert_eq!(reason(&plan(&restoring, &world)), Some(Reason::VolumesExist));
+    assert_eq!(
+        reason(&plan(&restoring, &world)),
+        Some(Reason::VolumesExist)
+    );
     // When they disagree a person decides.
-    if let Some(volume) = world.slots.get_mut(&1).and_then(|seen| seen.volume.as_mut()) {
+    if let Some(volume) = world
+        .slots
+        .get_mut(&1)
+        .and_then(|seen| seen.volume.as_mut())
+    {
         volume.cluster_uuid = Some("another".into());
     }
-    assert_eq!(reason(&plan(&cluster(3), &world)), Some(Reason::VolumesDisagree));
+    assert_eq!(
+        reason(&plan(&cluster(3), &world)),
+        Some(Reason::VolumesDisagree)
+    );
 }
 
 #[test]
@@ -139,7 +155,11 @@ fn a_lost_volume_costs_the_old_identity_its_membership_first() {
     let made = plan(&cluster(3), &world);
     assert_eq!(
         made.step,
-        Some(Step::Remove { slot: 2, node_id: id(2), membership_index: 5 })
+        Some(Step::Remove {
+            slot: 2,
+            node_id: id(2),
+            membership_index: 5
+        })
     );
 }
 
@@ -161,11 +181,18 @@ fn the_leader_hands_over_before_it_leaves() {
     for seen in world.slots.values_mut() {
         if let Some(node) = &mut seen.node {
             node.leader = Some(id(4));
-            node.role = if node.node_id == id(4) { Role::Leader } else { Role::Follower };
+            node.role = if node.node_id == id(4) {
+                Role::Leader
+            } else {
+                Role::Follower
+            };
         }
     }
     let made = plan(&cluster(3), &world);
-    assert_eq!(made.step, Some(Step::TransferLeadership { from: 4, to: id(0) }));
+    assert_eq!(
+        made.step,
+        Some(Step::TransferLeadership { from: 4, to: id(0) })
+    );
 }
 
 #[test]
@@ -176,10 +203,19 @@ fn a_rolling_restart_takes_the_highest_follower_first_and_the_leader_last() {
             set.template_hash = "b".into();
         }
     }
-    let restart = |slot: Slot| Some(Step::RestartPod { slot, pod_uid: format!("pod-{slot}") });
+    let restart = |slot: Slot| {
+        Some(Step::RestartPod {
+            slot,
+            pod_uid: format!("pod-{slot}"),
+        })
+    };
     for slot in [2, 1] {
         assert_eq!(plan(&cluster(3), &world).step, restart(slot));
-        if let Some(pod) = world.slots.get_mut(&slot).and_then(|seen| seen.pod.as_mut()) {
+        if let Some(pod) = world
+            .slots
+            .get_mut(&slot)
+            .and_then(|seen| seen.pod.as_mut())
+        {
             pod.template_hash = "b".into();
         }
     }
@@ -208,7 +244,10 @@ fn refused(world: &mut Observation, slot: Slot, exit_code: i32) {
         seen.node = None;
         if let Some(pod) = &mut seen.pod {
             pod.running = false;
-            pod.termination = Some(Termination { exit_code, message: "no vote".into() });
+            pod.termination = Some(Termination {
+                exit_code,
+                message: "no vote".into(),
+            });
         }
     }
 }
@@ -227,10 +266,21 @@ fn a_refused_volume_is_fenced_and_recovered_with_a_new_identity_when_the_others_
     let mut world = healthy(3);
     refused(&mut world, 2, 20);
     let made = plan(&cluster(3), &world);
-    assert_eq!(made.step, Some(Step::Fence { slot: 2, attempt: 1, refused_with: 20 }));
+    assert_eq!(
+        made.step,
+        Some(Step::Fence {
+            slot: 2,
+            attempt: 1,
+            refused_with: 20
+        })
+    );
     fenced(&mut world, 2, 20);
     let recovery = |allow_new_identity| {
-        Some(Step::StartRecovery { slot: 2, attempt: 1, allow_new_identity })
+        Some(Step::StartRecovery {
+            slot: 2,
+            attempt: 1,
+            allow_new_identity,
+        })
     };
     assert_eq!(plan(&cluster(3), &world).step, recovery(true));
     // A volume of another cluster is not given a new identity.
@@ -251,7 +301,11 @@ fn the_only_member_of_a_cluster_never_gets_a_new_identity() {
     fenced(&mut world, 0, 20);
     assert_eq!(
         plan(&cluster(1), &world).step,
-        Some(Step::StartRecovery { slot: 0, attempt: 1, allow_new_identity: false })
+        Some(Step::StartRecovery {
+            slot: 0,
+            attempt: 1,
+            allow_new_identity: false
+        })
     );
 }
 
@@ -268,7 +322,10 @@ fn a_lost_majority_is_named_and_nothing_is_done_about_it() {
     assert_eq!(reason(&made), Some(Reason::QuorumLost));
     waiting(&mut world, 1, NodeId(7));
     waiting(&mut world, 2, NodeId(8));
-    assert_eq!(reason(&plan(&cluster(3), &world)), Some(Reason::MajorityLost));
+    assert_eq!(
+        reason(&plan(&cluster(3), &world)),
+        Some(Reason::MajorityLost)
+    );
 }
 
 #[test]
@@ -276,7 +333,10 @@ fn a_copied_volume_stops_every_change_of_the_membership() {
     let mut world = healthy(3);
     world.record.high_water.insert(
         id(1),
-        super::super::super::observation::Mark { volume_uid: "the-original".into(), index: 1 },
+        super::super::super::observation::Mark {
+            volume_uid: "the-original".into(),
+            index: 1,
+        },
     );
     waiting(&mut world, 2, NodeId(7));
     let made = plan(&cluster(3), &world);

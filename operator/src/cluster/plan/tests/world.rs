@@ -121,7 +121,10 @@ impl World {
     }
 
     fn node(&self, place: &Place) -> Option<Node> {
-        let pod = place.pod.as_ref().filter(|pod| pod.running && !place.silent)?;
+        let pod = place
+            .pod
+            .as_ref()
+            .filter(|pod| pod.running && !place.silent)?;
         let disk = place.disk.as_ref()?;
         let member = self
             .membership
@@ -196,7 +199,9 @@ impl World {
                     .as_ref()
                     .is_some_and(|leadership| leadership.healthy_voters.contains(&node.node_id))
                 {
-                    self.record.settled_attempts.insert(*slot, seen.recovery_attempt());
+                    self.record
+                        .settled_attempts
+                        .insert(*slot, seen.recovery_attempt());
                 }
             }
         }
@@ -310,7 +315,10 @@ impl World {
                     && volume.uid == *uid
                 {
                     if let Some(disk) = &place.disk {
-                        assert!(!membership.members.contains_key(&disk.id), "a member's volume");
+                        assert!(
+                            !membership.members.contains_key(&disk.id),
+                            "a member's volume"
+                        );
                     }
                     volume.deleting = true;
                 }
@@ -349,9 +357,15 @@ impl World {
     }
 
     fn initialise(&mut self, contact: Slot, members: &BTreeMap<Slot, NodeId>) {
-        let Some(place) = self.places.get_mut(&contact) else { return };
+        let Some(place) = self.places.get_mut(&contact) else {
+            return;
+        };
         let running = place.pod.as_ref().is_some_and(|pod| pod.running);
-        let Some(disk) = place.disk.as_mut().filter(|disk| running && members.get(&contact) == Some(&disk.id)) else {
+        let Some(disk) = place
+            .disk
+            .as_mut()
+            .filter(|disk| running && members.get(&contact) == Some(&disk.id))
+        else {
             return;
         };
         if disk.membership.is_some() {
@@ -363,7 +377,10 @@ impl World {
             index: 1,
             joint: false,
             voters: members.values().copied().collect(),
-            members: members.iter().map(|(slot, id)| (*id, Some(*slot))).collect(),
+            members: members
+                .iter()
+                .map(|(slot, id)| (*id, Some(*slot)))
+                .collect(),
         };
         disk.membership = Some(membership.clone());
         disk.last = 1;
@@ -372,7 +389,9 @@ impl World {
     }
 
     fn change(&mut self, expected: u64, change: impl FnOnce(&mut Membership)) {
-        let Some(membership) = self.membership.clone() else { return };
+        let Some(membership) = self.membership.clone() else {
+            return;
+        };
         if self.leader.is_none() || membership.index != expected || !self.has_quorum(&membership) {
             return;
         }
@@ -388,12 +407,18 @@ impl World {
     }
 
     fn has_quorum(&self, membership: &Membership) -> bool {
-        let serving = membership.voters.iter().filter(|id| self.serves(**id)).count();
+        let serving = membership
+            .voters
+            .iter()
+            .filter(|id| self.serves(**id))
+            .count();
         serving * 2 > membership.voters.len()
     }
 
     fn replicate(&mut self) {
-        let (Some(membership), Some(_)) = (self.membership.clone(), self.leader) else { return };
+        let (Some(membership), Some(_)) = (self.membership.clone(), self.leader) else {
+            return;
+        };
         let committed = self.committed;
         for place in self.places.values_mut() {
             let running = place.pod.as_ref().is_some_and(|pod| pod.running);
@@ -420,7 +445,11 @@ impl World {
                 voters: [id].into(),
                 members: [(id, Some(0))].into(),
             };
-            if let Some(place) = self.places.get_mut(&0).filter(|place| place.volume.is_some()) {
+            if let Some(place) = self
+                .places
+                .get_mut(&0)
+                .filter(|place| place.volume.is_some())
+            {
                 place.disk = Some(Disk {
                     id,
                     last: 1,
@@ -440,8 +469,13 @@ impl World {
     }
 
     fn elect(&mut self) {
-        let Some(membership) = self.membership.clone() else { return };
-        if self.leader.is_some_and(|leader| !self.serves(leader) || !membership.voters.contains(&leader)) {
+        let Some(membership) = self.membership.clone() else {
+            return;
+        };
+        if self
+            .leader
+            .is_some_and(|leader| !self.serves(leader) || !membership.voters.contains(&leader))
+        {
             self.leader = None;
         }
         if !self.has_quorum(&membership) {
@@ -491,7 +525,9 @@ impl World {
             place.volume = None;
             place.disk = None;
         }
-        let Some(set) = place.set.as_ref().filter(|_| wanted) else { return };
+        let Some(set) = place.set.as_ref().filter(|_| wanted) else {
+            return;
+        };
         let pod = place.pod.get_or_insert_with(|| Pod {
             uid: format!("pod-{number}"),
             template_hash: set.template_hash.clone(),
@@ -538,12 +574,19 @@ impl World {
             0..40 => {
                 if let Some(pod) = &mut place.pod {
                     pod.running = false;
-                    pod.termination = Some(Termination { exit_code: 137, message: String::new() });
+                    pod.termination = Some(Termination {
+                        exit_code: 137,
+                        message: String::new(),
+                    });
                 }
             }
             40..50 => {
                 if let (Some(disk), Some(pod)) = (&mut place.disk, &mut place.pod) {
-                    disk.damage = Some(if number % 2 == 0 { Damage::Promises } else { Damage::Repairable });
+                    disk.damage = Some(if number % 2 == 0 {
+                        Damage::Promises
+                    } else {
+                        Damage::Repairable
+                    });
                     pod.running = false;
                     pod.termination = None;
                 }
@@ -580,7 +623,9 @@ impl World {
         let existing: BTreeSet<Slot> = self
             .places
             .iter()
-            .filter(|(_, place)| place.volume.is_some() || place.set.is_some() || place.pod.is_some())
+            .filter(|(_, place)| {
+                place.volume.is_some() || place.set.is_some() || place.pod.is_some()
+            })
             .map(|(slot, _)| *slot)
             .collect();
         let voters: BTreeSet<Slot> = self
@@ -662,7 +707,10 @@ fn without_faults_every_cluster_is_created_and_becomes_steady() {
     for_seeds(200, |seed| {
         let mut world = World::new(seed);
         assert_eq!(converge(&mut world), Verdict::Steady);
-        assert_eq!(world.initialisations, u32::from(world.cluster.bootstrap.is_none()));
+        assert_eq!(
+            world.initialisations,
+            u32::from(world.cluster.bootstrap.is_none())
+        );
     });
 }
 
