@@ -60,7 +60,7 @@ func run(ctx context.Context, node config.Node, arguments ...string) (string, er
 // learns of an import by an event, knows the images too. Otherwise a pod made
 // at once may fail to find its image and wait for its next try.
 func waitUntilUsable(ctx context.Context, node config.Node, names []string) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
