@@ -40,6 +40,13 @@ func APIServerArguments(bed config.Bed) []string {
 		"--etcd-certfile=" + certificate(bed, "etcd-client"),
 		"--etcd-keyfile=" + key(bed, "etcd-client"),
 		"--client-ca-file=" + authority(bed),
+		// Nobody has a certificate of this name. Without these settings other
+		// components complain every minute that there are none.
+		"--requestheader-client-ca-file=" + authority(bed),
+		"--requestheader-allowed-names=front-proxy",
+		"--requestheader-username-headers=X-Remote-User",
+		"--requestheader-group-headers=X-Remote-Group",
+		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
 		"--tls-cert-file=" + certificate(bed, "kube-apiserver"),
 		"--tls-private-key-file=" + key(bed, "kube-apiserver"),
 		"--kubelet-certificate-authority=" + authority(bed),

@@ -16,7 +16,6 @@ func TestPodsFindAnImageUnderEveryUsualName(t *testing.T) {
 		"team/node":                             {"docker.io/team/node:latest"},
 		"registry.example:5000/node":            {"registry.example:5000/node:latest"},
 		"quadraft.dev/bed/pause:1":              {"quadraft.dev/bed/pause:1"},
-		"latest":                                {"docker.io/library/imported:latest"},
 	} {
 		if got := PodNames(name); !slices.Equal(got, wanted) {
 			t.Errorf("%s: got %v, want %v", name, got, wanted)
@@ -91,4 +90,17 @@ func archiveOf(t *testing.T, name, content string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+func TestImportedNamesAreReadFromTheOutput(t *testing.T) {
+	output := "unpacking docker.io/library/a:1 (sha256:12)...done\nsomething else\nunpacking localhost/b:2 (sha256:34)...done\n"
+	if got := ImportedNames(output); !slices.Equal(got, []string{"docker.io/library/a:1", "localhost/b:2"}) {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestABaseIsOnlyForNamesThatAreTags(t *testing.T) {
+	if !onlyTags([]string{"latest", "v1"}) || onlyTags([]string{"latest", "node:1"}) {
+		t.Error("wrong")
+	}
 }

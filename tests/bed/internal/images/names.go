@@ -88,19 +88,28 @@ func NamesIn(path string) ([]string, error) {
 	return slices.Compact(names), nil
 }
 
-// Imported is the name that containerd gives an image of an archive.
-func Imported(name string) string {
-	if !strings.ContainsAny(name, "/:@") {
-		return unnamedBase + ":" + name
+// onlyTags tells whether no name is more than a tag.
+func onlyTags(names []string) bool {
+	return !slices.ContainsFunc(names, func(name string) bool { return strings.ContainsAny(name, "/:@") })
+}
+
+// ImportedNames reads from the output of an import under which names the
+// images now are: containerd changes some, differently by the kind of archive.
+func ImportedNames(output string) []string {
+	var names []string
+	for _, line := range strings.Split(output, "\n") {
+		fields := strings.Fields(line)
+		if len(fields) >= 3 && fields[0] == "unpacking" && strings.HasPrefix(fields[2], "(") {
+			names = append(names, fields[1])
+		}
 	}
-	return name
+	return names
 }
 
 // PodNames are the full names under which pods find an image: the container
 // runtime looks for `node:1` under docker.io/library, and build tools write it
 // as localhost/node:1.
 func PodNames(name string) []string {
-	name = Imported(name)
 	host, rest, found := strings.Cut(name, "/")
 	if !found || (!strings.ContainsAny(host, ".:") && host != "localhost") {
 		host, rest = "docker.io", name

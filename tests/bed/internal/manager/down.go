@@ -61,7 +61,7 @@ func (manager *Manager) clean(ctx context.Context, keepLogs bool) error {
 			return err
 		}
 	}
-	removing, cancel := context.WithTimeout(ctx, 20*time.Second)
+	removing, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	if err := cgroups.Remove(removing, bed.CgroupRoot()); err != nil {
 		return err
@@ -94,7 +94,7 @@ const settingsLast = "settings.json"
 // killAll kills every process of the bed, and those that they were about to
 // start, until there is none. Their data goes too: there is nothing to save.
 func killAll(ctx context.Context, bed config.Bed) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

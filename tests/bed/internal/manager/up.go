@@ -25,6 +25,11 @@ import (
 	"quadraft.dev/bed/internal/runtime"
 )
 
+// patience is how long a step may take. It is far more than one needs on a
+// machine that is free, for one that is busy with a build; a program that ends
+// is noticed at once in any case.
+const patience = 5 * time.Minute
+
 // Up brings the bed up, unless it is: then nothing happens. What an earlier
 // one left behind is removed first. When it fails it leaves nothing but logs.
 func (manager *Manager) Up(ctx context.Context) error {
@@ -49,7 +54,7 @@ func (manager *Manager) Up(ctx context.Context) error {
 	err := manager.build(ctx)
 	if err != nil {
 		manager.explain(err)
-		cleaning, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		cleaning, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 		defer cancel()
 		if cleanErr := manager.clean(cleaning, true); cleanErr != nil {
 			manager.say("and cleaning up failed: %v", cleanErr)
@@ -76,14 +81,14 @@ func (manager *Manager) build(ctx context.Context) error {
 		return err
 	}
 	if err := manager.step("API server ready", func() error {
-		return manager.until(ctx, "the API server was ready", time.Minute, []string{"kube-apiserver", "etcd"}, func(ctx context.Context) error {
+		return manager.until(ctx, "the API server was ready", patience, []string{"kube-apiserver", "etcd"}, func(ctx context.Context) error {
 			return apiReady(ctx, client)
 		})
 	}); err != nil {
 		return err
 	}
 	if err := manager.step("objects of the bed", func() error {
-		return manager.until(ctx, "the storage class and roles were made", 30*time.Second, []string{"kube-apiserver"}, func(ctx context.Context) error {
+		return manager.until(ctx, "the storage class and roles were made", patience, []string{"kube-apiserver"}, func(ctx context.Context) error {
 			return components.CreateObjects(ctx, client)
 		})
 	}); err != nil {
@@ -97,7 +102,7 @@ func (manager *Manager) build(ctx context.Context) error {
 		for _, node := range bed.Nodes {
 			guilty = append(guilty, components.KubeletName(node), components.ContainerdName(node))
 		}
-		return manager.until(ctx, "all nodes were ready", 90*time.Second, guilty, func(ctx context.Context) error {
+		return manager.until(ctx, "all nodes were ready", patience, guilty, func(ctx context.Context) error {
 			return nodesReady(ctx, client, bed)
 		})
 	}); err != nil {
@@ -193,7 +198,7 @@ func (manager *Manager) startFoundation(ctx context.Context) error {
 	}
 	for _, node := range bed.Nodes {
 		guilty := []string{components.ContainerdName(node)}
-		err := manager.until(ctx, "the container runtime of "+node.Name+" was ready", 30*time.Second, guilty, func(ctx context.Context) error {
+		err := manager.until(ctx, "the container runtime of "+node.Name+" was ready", patience, guilty, func(ctx context.Context) error {
 			return runtime.Ready(ctx, node)
 		})
 		if err != nil {
@@ -227,7 +232,7 @@ func (manager *Manager) startRest(ctx context.Context, client kubernetes.Interfa
 		return err
 	}
 	for _, node := range bed.Nodes {
-		err := manager.until(ctx, node.Name+" was registered", time.Minute, []string{components.KubeletName(node)}, func(ctx context.Context) error {
+		err := manager.until(ctx, node.Name+" was registered", patience, []string{components.KubeletName(node)}, func(ctx context.Context) error {
 			_, err := client.CoreV1().Nodes().Get(ctx, node.Name, meta.GetOptions{})
 			return err
 		})
@@ -266,7 +271,7 @@ func (manager *Manager) waitForServices(ctx context.Context, client kubernetes.I
 		}},
 	}
 	for _, condition := range conditions {
-		if err := manager.until(ctx, condition.what, time.Minute, []string{condition.guilty}, condition.condition); err != nil {
+		if err := manager.until(ctx, condition.what, patience, []string{condition.guilty}, condition.condition); err != nil {
 			return err
 		}
 	}

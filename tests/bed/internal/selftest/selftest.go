@@ -455,9 +455,9 @@ func (self *test) ready(ctx context.Context, name string) error {
 	})
 }
 
-// until waits a minute for a condition.
+// until waits for a condition, also on a busy machine.
 func (self *test) until(ctx context.Context, what string, condition func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
