@@ -1,5 +1,8 @@
 //! The custom resources, one file a kind, and what they share.
 
+// The derive for CEL rules repeats each struct inside a block of its own, where `pub` is unreachable.
+#![allow(unreachable_pub)]
+
 pub mod backup;
 pub mod cluster;
 pub mod common;

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quadraft_protocol::NodeId;
 
-use super::health::{self, Leadership};
+use super::health;
 use super::observation::{Membership, Observation, Slot};
 use super::validate::ValidatedCluster;
 

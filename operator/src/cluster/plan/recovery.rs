@@ -5,7 +5,7 @@ use super::super::observation::{JobState, Slot, SlotObservation};
 use super::{Decision, Reason, Step};
 
 /// Attempts after which a member that never became healthy in between is left to a person.
-pub const MAXIMUM_ATTEMPTS: u32 = 3;
+const MAXIMUM_ATTEMPTS: u32 = 3;
 
 const VOLUME_REFUSED: i32 = 20;
 
