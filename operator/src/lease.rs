@@ -90,11 +90,10 @@ impl Elector {
             let left = RENEW_DEADLINE.saturating_sub(renewed.elapsed());
             match tokio::time::timeout(left, self.attempt()).await {
                 Ok(Ok(true)) => renewed = Instant::now(),
-                Ok(Ok(false)) => return,
+                Ok(Ok(false)) | Err(_) => return,
                 Ok(Err(error)) => {
                     tracing::warn!(error = describe_error(&error), "failed to renew the lease");
                 }
-                Err(_) => return,
             }
             if renewed.elapsed() >= RENEW_DEADLINE {
                 return;

@@ -151,9 +151,11 @@ fn observation(random: &mut Random) -> Observation {
     let shared = membership(random);
     let slots: BTreeMap<Slot, SlotObservation> = (0..6)
         .filter_map(|number| {
-            random
-                .chance(70)
-                .then(|| (number, slot(random, number, &shared)))
+            if random.chance(70) {
+                Some((number, slot(random, number, &shared)))
+            } else {
+                None
+            }
         })
         .collect();
     let members: BTreeMap<Slot, NodeId> = slots

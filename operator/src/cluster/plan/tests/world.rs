@@ -582,7 +582,7 @@ impl World {
             }
             40..50 => {
                 if let (Some(disk), Some(pod)) = (&mut place.disk, &mut place.pod) {
-                    disk.damage = Some(if number % 2 == 0 {
+                    disk.damage = Some(if number.is_multiple_of(2) {
                         Damage::Promises
                     } else {
                         Damage::Repairable
