@@ -11,8 +11,8 @@ use super::{QueryError, nesting};
 
 /// Nobody nests this many brackets by hand, and the parser's stack has room for more.
 const MAXIMUM_NESTED_BRACKETS: usize = 128;
-/// Long chains of operators become deep trees.
-const MAXIMUM_EXPRESSION_DEPTH: usize = 8192;
+/// Long chains of operators become deep trees, each level of which is planned over again.
+const MAXIMUM_EXPRESSION_DEPTH: usize = 1000;
 /// The optimiser looks at each pattern from each of those around it.
 const MAXIMUM_PATTERN_DEPTH: usize = 512;
 /// The optimiser compares the patterns of a group with each other.
@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn deep_chains_are_refused_before_planning() {
-        let sum = format!("ASK {{ FILTER(0{}) }}", "+1".repeat(9000));
+        let sum = format!("ASK {{ FILTER(0{}) }}", "+1".repeat(1100));
         let unions = format!("ASK {{ {{}}{} }}", " UNION {}".repeat(600));
         let optionals = format!(
             "ASK {{ {}{} }}",

@@ -14,7 +14,7 @@ use super::format::{ResultFormat, ResultKind, negotiate};
 use super::guard::{self, Switch};
 use super::parse::{self, QueryText};
 use super::sink::{Head, Sink, stopped};
-use super::{QueryError, QueryLimits};
+use super::{QueryError, QueryLimits, shield};
 use crate::sparql::reserved;
 use crate::state::{Reading, State, StateError};
 
@@ -31,7 +31,7 @@ impl QueryTask {
     pub(super) fn run(&self, state: &State, sink: &mut Sink) -> Result<u64, QueryError> {
         let mut query = parse::parse(&self.query, self.limits.maximum_text_bytes)?;
         let format = negotiate(ResultKind::of(&query), self.accept.as_deref())?;
-        guard::insert(&mut query);
+        shield::insert(&mut query);
         sink.look()?;
         let view = state.view();
         let reading = view.read().map_err(storage)?;

@@ -2,27 +2,23 @@
 //!
 //! Oxigraph looks at its cancellation token whenever it reads from the store, and then yields an
 //! error in place of each further quad: operators that collect their input collect those errors
-//! to the end of the scan, and what only works in memory never looks. So each group of patterns
-//! gets a filter that calls a function of ours, which the optimiser pushes down to every leaf of
-//! the joins. When the query is to stop, that function unwinds the thread's stack up to
-//! [`run`], past all operators. The token is cancelled a little later, for what has no leaf.
+//! to the end of the scan, and what only works in memory never looks. So calls of a function of
+//! ours are put into the query, see [`super::shield`]. When the query is to stop, that function
+//! unwinds the thread's stack up to [`run`], past all operators. The token is cancelled a little
+//! later, for what reads from the store without coming by a call.
 
-use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use oxigraph::sparql::{CancellationToken, SparqlEvaluator};
 use oxrdf::{Literal, NamedNode, Term};
-use spargebra::Query;
-use spargebra::algebra::{
-    AggregateExpression, Expression, Function, GraphPattern, OrderExpression,
-};
 use tokio::sync::Notify;
 
 use super::QueryError;
 
-const FUNCTION: &str = "urn:quadraft:function:continue";
+/// The function that unwinds the stack when the query is to stop, and else returns a constant.
+pub(super) const FUNCTION: &str = "urn:quadraft:function:continue";
 
 /// Why an evaluation is to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +96,7 @@ pub(super) fn run<T>(work: impl FnOnce() -> T) -> Result<T, Option<QueryError>> 
     })
 }
 
-/// An evaluator that knows the function of the inserted filters.
+/// An evaluator that knows [`FUNCTION`].
 pub(super) fn evaluator(switch: &Switch) -> SparqlEvaluator {
     let looked_at = switch.clone();
     // Nothing is cheaper to make and to test for truth than a short string.
@@ -114,151 +110,4 @@ pub(super) fn evaluator(switch: &Switch) -> SparqlEvaluator {
             }
             Some(truth.clone())
         })
-}
-
-/// Inserts the filters.
-pub(super) fn insert(query: &mut Query) {
-    let (Query::Select { pattern, .. }
-    | Query::Construct { pattern, .. }
-    | Query::Describe { pattern, .. }
-    | Query::Ask { pattern, .. }) = query;
-    descend(pattern);
-    // The outermost projection must stay outermost: it says which columns there are.
-    let mut place = pattern;
-    let mut guarded = false;
-    while let GraphPattern::Project { inner, .. }
-    | GraphPattern::Distinct { inner }
-    | GraphPattern::Reduced { inner }
-    | GraphPattern::OrderBy { inner, .. }
-    | GraphPattern::Slice { inner, .. } = place
-    {
-        place = inner;
-        guarded |= is_guarded(place);
-    }
-    if !guarded {
-        filter(place);
-    }
-}
-
-fn is_guarded(pattern: &GraphPattern) -> bool {
-    matches!(
-        pattern,
-        GraphPattern::Filter { expr: Expression::FunctionCall(Function::Custom(name), _), .. }
-            if name.as_str() == FUNCTION
-    )
-}
-
-fn filter(pattern: &mut GraphPattern) {
-    *pattern = GraphPattern::Filter {
-        expr: Expression::FunctionCall(
-            Function::Custom(NamedNode::new_unchecked(FUNCTION)),
-            Vec::new(),
-        ),
-        inner: Box::new(mem::take(pattern)),
-    };
-}
-
-/// Inserts a filter wherever the optimiser would not push one from above.
-fn descend(pattern: &mut GraphPattern) {
-    match pattern {
-        GraphPattern::Bgp { .. } | GraphPattern::Path { .. } | GraphPattern::Values { .. } => {}
-        GraphPattern::Join { left, right } | GraphPattern::Union { left, right } => {
-            descend(left);
-            descend(right);
-        }
-        GraphPattern::Lateral { left, right } | GraphPattern::Minus { left, right } => {
-            descend(left);
-            descend(right);
-            filter(right);
-        }
-        GraphPattern::LeftJoin {
-            left,
-            right,
-            expression,
-        } => {
-            expression.iter_mut().for_each(descend_expression);
-            descend(left);
-            descend(right);
-            filter(right);
-        }
-        GraphPattern::Filter { expr, inner } => {
-            descend_expression(expr);
-            descend(inner);
-        }
-        GraphPattern::Extend {
-            inner, expression, ..
-        } => {
-            descend_expression(expression);
-            descend(inner);
-        }
-        GraphPattern::OrderBy { inner, expression } => {
-            for OrderExpression::Asc(order) | OrderExpression::Desc(order) in expression {
-                descend_expression(order);
-            }
-            descend(inner);
-        }
-        GraphPattern::Group {
-            inner, aggregates, ..
-        } => {
-            for (_, aggregate) in aggregates {
-                if let AggregateExpression::FunctionCall { expr, .. } = aggregate {
-                    descend_expression(expr);
-                }
-            }
-            descend(inner);
-            filter(inner);
-        }
-        GraphPattern::Slice { inner, .. } => {
-            descend(inner);
-            filter(inner);
-        }
-        GraphPattern::Graph { inner, .. }
-        | GraphPattern::Project { inner, .. }
-        | GraphPattern::Distinct { inner }
-        | GraphPattern::Reduced { inner }
-        | GraphPattern::Service { inner, .. } => descend(inner),
-    }
-}
-
-fn descend_expression(expression: &mut Expression) {
-    match expression {
-        Expression::NamedNode(_)
-        | Expression::Literal(_)
-        | Expression::Variable(_)
-        | Expression::Bound(_) => {}
-        Expression::Exists(pattern) => {
-            descend(pattern);
-            filter(pattern);
-        }
-        Expression::Or(left, right)
-        | Expression::And(left, right)
-        | Expression::Equal(left, right)
-        | Expression::SameTerm(left, right)
-        | Expression::Greater(left, right)
-        | Expression::GreaterOrEqual(left, right)
-        | Expression::Less(left, right)
-        | Expression::LessOrEqual(left, right)
-        | Expression::Add(left, right)
-        | Expression::Subtract(left, right)
-        | Expression::Multiply(left, right)
-        | Expression::Divide(left, right) => {
-            descend_expression(left);
-            descend_expression(right);
-        }
-        Expression::UnaryPlus(inner) | Expression::UnaryMinus(inner) | Expression::Not(inner) => {
-            descend_expression(inner);
-        }
-        Expression::If(condition, yes, no) => {
-            descend_expression(condition);
-            descend_expression(yes);
-            descend_expression(no);
-        }
-        Expression::In(needle, list) => {
-            descend_expression(needle);
-            list.iter_mut().for_each(descend_expression);
-        }
-        Expression::Coalesce(list) | Expression::FunctionCall(_, list) => {
-            list.iter_mut().for_each(descend_expression);
-        }
-    }
 }

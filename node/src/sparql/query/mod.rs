@@ -14,6 +14,7 @@ mod guard;
 mod memory;
 mod nesting;
 mod parse;
+mod shield;
 mod sink;
 mod slots;
 mod supervise;
