@@ -77,7 +77,8 @@ where
         .unwrap();
 }
 
-/// Kills the operator every few seconds until it is dropped.
+/// Kills the operator again and again until it is dropped. In between it gets the time to take the
+/// Lease of the one before it, which runs out first, and some more to do a part of its work.
 struct OperatorKiller {
     stop: Arc<AtomicBool>,
 }
@@ -98,7 +99,7 @@ impl OperatorKiller {
                         "--force",
                     ])
                     .await;
-                tokio::time::sleep(Duration::from_secs(12)).await;
+                tokio::time::sleep(Duration::from_secs(35)).await;
             }
         });
         Self { stop }

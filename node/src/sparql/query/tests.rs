@@ -457,7 +457,6 @@ async fn queries_at_the_bounds_of_complexity_neither_crash_nor_hang() {
         let before = start.elapsed();
         let result = bench.run(&text, None).await;
         let needed = start.elapsed().saturating_sub(before);
-        eprintln!("{needed:?} {} {result:?}", &text[..40.min(text.len())]);
         let refused = matches!(
             result,
             Err(QueryError::TooComplex(_) | QueryError::Malformed { .. })
