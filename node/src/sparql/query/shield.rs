@@ -26,21 +26,7 @@ pub(super) fn insert(query: &mut Query) {
     | Query::Ask { pattern, .. }) = query;
     let mut shield = Shield::default();
     shield.descend(pattern);
-    // The outermost projection must stay outermost: it says which columns there are.
-    let mut place = pattern;
-    let mut guarded = false;
-    while let GraphPattern::Project { inner, .. }
-    | GraphPattern::Distinct { inner }
-    | GraphPattern::Reduced { inner }
-    | GraphPattern::OrderBy { inner, .. }
-    | GraphPattern::Slice { inner, .. } = place
-    {
-        place = inner;
-        guarded |= is_filtered(place);
-    }
-    if !guarded {
-        shield.group(place);
-    }
+    shield.group_inside(pattern);
 }
 
 fn call() -> Expression {
@@ -72,6 +58,23 @@ impl Shield {
             expr: call(),
             inner: Box::new(mem::take(pattern)),
         };
+    }
+
+    /// Shields the group that a projection and its modifiers are about. Around the projection the
+    /// call would be one more column.
+    fn group_inside(&mut self, pattern: &mut GraphPattern) {
+        let mut place = pattern;
+        while let GraphPattern::Project { inner, .. }
+        | GraphPattern::Distinct { inner }
+        | GraphPattern::Reduced { inner }
+        | GraphPattern::OrderBy { inner, .. }
+        | GraphPattern::Slice { inner, .. } = place
+        {
+            place = inner;
+        }
+        if !is_filtered(place) {
+            self.group(place);
+        }
     }
 
     /// Shields the rows that a pattern yields.
@@ -151,7 +154,7 @@ impl Shield {
             }
             GraphPattern::Slice { inner, .. } => {
                 self.descend(inner);
-                self.group(inner);
+                self.group_inside(inner);
             }
             GraphPattern::Graph { inner, .. }
             | GraphPattern::Project { inner, .. }

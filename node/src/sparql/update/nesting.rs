@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn data_strings_and_iris_do_not_count_as_patterns() {
         for (text, expected) in [
-            ("INSERT DATA { :a :b :c }", 12),
+            ("INSERT DATA { :a :b :c }", 11),
             ("insert data{:a :b :c} ; DELETE DATA\n{ :a :b :c } ;", 24),
             (
                 "PREFIX data: <http://example.com/> DELETE { ?a }",
