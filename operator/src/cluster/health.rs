@@ -33,6 +33,13 @@ impl Leadership<'_> {
             .all(|voter| *voter == node || self.healthy_voters.contains(voter))
     }
 
+    /// Whether the healthy voters are a majority without `node`.
+    #[must_use]
+    pub fn has_majority_without(&self, node: NodeId) -> bool {
+        let others = self.healthy_voters.iter().filter(|voter| **voter != node);
+        others.count() * 2 > self.membership.voters.len()
+    }
+
     /// Whether the voters other than `node` are all healthy and a majority without it.
     #[must_use]
     pub fn can_lose(&self, node: NodeId) -> bool {

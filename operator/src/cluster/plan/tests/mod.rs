@@ -113,9 +113,9 @@ pub(super) fn assert_safe(cluster: &ValidatedCluster, observation: &Observation,
             }
         }
         Step::Remove {
+            slot,
             node_id,
             membership_index,
-            ..
         } => {
             let (membership, _) = led(observation);
             assert_eq!(*membership_index, membership.index);
@@ -126,6 +126,15 @@ pub(super) fn assert_safe(cluster: &ValidatedCluster, observation: &Observation,
                     "the last voter is never removed"
                 );
                 let removed = BTreeSet::from([*node_id]);
+                let gone = observation.slots.get(slot).is_some_and(|seen| {
+                    seen.node.as_ref().is_some_and(|node| node.node_id != *node_id)
+                });
+                if gone {
+                    let others = membership.voters.difference(&removed);
+                    let healthy = others.filter(|other| is_healthy(observation, **other)).count();
+                    assert!(healthy * 2 > membership.voters.len(), "the others are no healthy majority");
+                    return;
+                }
                 let alive = is_healthy(observation, *node_id);
                 assert_others_healthy(observation, membership, &removed, !alive);
             }

@@ -164,15 +164,26 @@ fn a_lost_volume_costs_the_old_identity_its_membership_first() {
 }
 
 #[test]
-fn nothing_is_removed_while_another_voter_is_unhealthy() {
+fn two_lost_volumes_of_five_are_replaced_while_the_other_three_are_healthy() {
     let mut world = healthy(5);
-    waiting(&mut world, 4, NodeId(7));
+    waiting(&mut world, 3, NodeId(7));
+    waiting(&mut world, 4, NodeId(8));
+    let made = plan(&cluster(5), &world);
+    assert_eq!(
+        made.step,
+        Some(Step::Remove { slot: 3, node_id: id(3), membership_index: 5 })
+    );
+}
+
+#[test]
+fn nobody_leaves_while_another_voter_is_unhealthy() {
+    let mut world = healthy(5);
     if let Some(node) = world.slots.get_mut(&3).and_then(|seen| seen.node.as_mut()) {
         node.ready = false;
     }
-    let made = plan(&cluster(5), &world);
+    let made = plan(&cluster(3), &world);
     assert_eq!(made.step, None);
-    assert_eq!(reason(&made), Some(Reason::ReplacingMember));
+    assert_eq!(reason(&made), Some(Reason::ScalingDown));
 }
 
 #[test]

@@ -699,7 +699,7 @@ fn converge(world: &mut World) -> Verdict {
         }
         last = Some(made);
     }
-    panic!("no convergence: {last:#?}\n{world:#?}");
+    panic!("no convergence: {last:?}\n{world:#?}");
 }
 
 #[test]
