@@ -127,12 +127,19 @@ pub(super) fn assert_safe(cluster: &ValidatedCluster, observation: &Observation,
                 );
                 let removed = BTreeSet::from([*node_id]);
                 let gone = observation.slots.get(slot).is_some_and(|seen| {
-                    seen.node.as_ref().is_some_and(|node| node.node_id != *node_id)
+                    seen.node
+                        .as_ref()
+                        .is_some_and(|node| node.node_id != *node_id)
                 });
                 if gone {
                     let others = membership.voters.difference(&removed);
-                    let healthy = others.filter(|other| is_healthy(observation, **other)).count();
-                    assert!(healthy * 2 > membership.voters.len(), "the others are no healthy majority");
+                    let healthy = others
+                        .filter(|other| is_healthy(observation, **other))
+                        .count();
+                    assert!(
+                        healthy * 2 > membership.voters.len(),
+                        "the others are no healthy majority"
+                    );
                     return;
                 }
                 let alive = is_healthy(observation, *node_id);

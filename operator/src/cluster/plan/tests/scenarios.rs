@@ -171,7 +171,11 @@ fn two_lost_volumes_of_five_are_replaced_while_the_other_three_are_healthy() {
     let made = plan(&cluster(5), &world);
     assert_eq!(
         made.step,
-        Some(Step::Remove { slot: 3, node_id: id(3), membership_index: 5 })
+        Some(Step::Remove {
+            slot: 3,
+            node_id: id(3),
+            membership_index: 5
+        })
     );
 }
 
