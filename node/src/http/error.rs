@@ -58,6 +58,10 @@ impl ApiError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
     }
 
+    pub(super) fn too_complex(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "too_complex", message)
+    }
+
     pub(super) fn timed_out(message: impl Into<String>) -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "timed_out", message)
     }
@@ -112,7 +116,7 @@ impl From<QueryError> for ApiError {
             QueryError::Refused(Refused::Service) | QueryError::Unsupported(_) => {
                 Self::unsupported(message)
             }
-            QueryError::TooComplex(_) => Self::new(StatusCode::BAD_REQUEST, "too_complex", message),
+            QueryError::TooComplex(_) => Self::too_complex(message),
             QueryError::UnknownGraph(_) => {
                 Self::new(StatusCode::NOT_FOUND, "unknown_graph", message)
             }
@@ -172,6 +176,7 @@ impl From<WriteError> for ApiError {
             WriteError::ReservedGraph => Self::reserved_graph(message),
             WriteError::UnsupportedMediaType { .. } => Self::unsupported_media_type(message),
             WriteError::TooLarge { .. } => Self::too_large(message),
+            WriteError::TooComplex { .. } => Self::too_complex(message),
             WriteError::TimedOut { .. } => Self::timed_out(message),
             WriteError::Unsupported { .. } => Self::unsupported(message),
             WriteError::Storage { .. } => Self::internal(&message),

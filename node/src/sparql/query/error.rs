@@ -1,5 +1,6 @@
 //! Why a query has no answer.
 
+use crate::sparql::complexity::TooComplex;
 use crate::sparql::reserved::Refused;
 
 /// Why a query has no answer, or no more of one.
@@ -65,5 +66,11 @@ impl QueryError {
             line: None,
             column: None,
         }
+    }
+}
+
+impl From<TooComplex> for QueryError {
+    fn from(error: TooComplex) -> Self {
+        Self::TooComplex(error.to_string())
     }
 }

@@ -5,14 +5,12 @@
 //! channel. Time, memory, size and number are bounded; whatever ends a query early frees its
 //! thread soon after.
 
-mod complexity;
 mod engine;
 mod error;
 mod evaluate;
 mod format;
 mod guard;
 mod memory;
-mod nesting;
 mod parse;
 mod shield;
 mod sink;

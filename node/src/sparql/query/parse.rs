@@ -6,8 +6,7 @@ use spargebra::algebra::QueryDataset;
 use spargebra::{Query, SparqlParser};
 
 use super::QueryError;
-use super::complexity;
-use crate::sparql::reserved;
+use crate::sparql::{complexity, reserved};
 
 /// A query as the protocol carries it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,7 +35,7 @@ impl QueryText {
 ///
 /// Recurses: needs a stack of some size, see `STACK_BYTES` in the module that evaluates.
 pub(super) fn parse(query: &QueryText, maximum_text_bytes: usize) -> Result<Query, QueryError> {
-    complexity::check_text(&query.text, maximum_text_bytes)?;
+    complexity::check_query_text(&query.text, maximum_text_bytes)?;
     let mut parser = SparqlParser::new();
     if let Some(base_iri) = &query.base_iri {
         parser = parser

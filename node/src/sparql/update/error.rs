@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::sparql::complexity::TooComplex;
 use crate::state::StateError;
 
 /// Why a write changes nothing. Travels from the leader to the node that the client asked.
@@ -47,6 +48,12 @@ pub enum WriteError {
         /// Which limit it passed.
         message: String,
     },
+    /// The text is so long or so nested that it would not even be planned.
+    #[error("the update is too complex: {message}")]
+    TooComplex {
+        /// Which limit it passed.
+        message: String,
+    },
     /// The evaluation took too long and was stopped.
     #[error("the evaluation was stopped after {timeout_ms} ms")]
     TimedOut {
@@ -73,6 +80,14 @@ impl WriteError {
             message: message.into(),
             line: None,
             column: None,
+        }
+    }
+}
+
+impl From<TooComplex> for WriteError {
+    fn from(error: TooComplex) -> Self {
+        Self::TooComplex {
+            message: error.to_string(),
         }
     }
 }

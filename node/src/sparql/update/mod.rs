@@ -8,7 +8,6 @@ mod budget;
 mod error;
 mod group;
 mod interrupt;
-mod nesting;
 mod operations;
 mod request;
 mod reserved;

@@ -10,7 +10,8 @@ use spargebra::{GraphUpdateOperation, Query, SparqlParser, Update};
 use super::budget::Budget;
 use super::template::{self, FreshBlankNodes};
 use super::workspace::Workspace;
-use super::{UsingGraphs, WriteError, interrupt, nesting, reserved};
+use super::{UsingGraphs, WriteError, interrupt, reserved};
+use crate::sparql::complexity;
 
 /// Parses an update and applies the protocol's parameters to it.
 pub(super) fn parse(
@@ -18,7 +19,7 @@ pub(super) fn parse(
     base_iri: Option<&str>,
     using_graphs: Option<&UsingGraphs>,
 ) -> Result<Update, WriteError> {
-    nesting::check(text)?;
+    complexity::check_update_text(text)?;
     let mut parser = SparqlParser::new();
     if let Some(base_iri) = base_iri {
         parser = parser
@@ -29,6 +30,7 @@ pub(super) fn parse(
     if let Some(graphs) = using_graphs {
         use_graphs(&mut update, graphs)?;
     }
+    complexity::check_update(&update)?;
     reserved::guard(&mut update)?;
     Ok(update)
 }

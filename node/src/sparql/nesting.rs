@@ -1,43 +1,22 @@
-//! Refuses texts that would make a parser or an evaluation recurse too deeply.
+//! How deep brackets nest in a text and how much of it is patterns, seen without parsing it.
 //!
 //! The parser recurses into brackets; chains of operators, unions and optional parts become trees
 //! as deep as the chain is long, and everything that walks over them recurses. A stack that
 //! overflows ends the process, so both are bounded before the text is parsed.
 
-use super::WriteError;
-
-/// Nobody writes this many brackets by hand, and the parser's stack has room for more.
-const MAXIMUM_DEPTH: usize = 128;
-
-/// What patterns may have besides strings, IRIs, comments, white space and blocks of data: a tree
-/// has fewer levels than this.
-const MAXIMUM_PATTERN_BYTES: usize = 64 * 1024;
-
-/// Measures the text and compares it to the bounds.
-pub(super) fn check(text: &str) -> Result<(), WriteError> {
-    let measured = measure(text.as_bytes());
-    if measured.depth > MAXIMUM_DEPTH {
-        return Err(WriteError::TooLarge {
-            message: format!("brackets are nested more than {MAXIMUM_DEPTH} deep"),
-        });
-    }
-    if measured.pattern_bytes > MAXIMUM_PATTERN_BYTES {
-        return Err(WriteError::TooLarge {
-            message: format!(
-                "its patterns have more than {MAXIMUM_PATTERN_BYTES} bytes besides strings and IRIs"
-            ),
-        });
-    }
-    Ok(())
-}
-
+/// What can be said of a text without parsing it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Measured {
-    depth: usize,
-    pattern_bytes: usize,
+pub(super) struct Measured {
+    /// How deep brackets are nested.
+    pub(super) depth: usize,
+    /// The bytes besides strings, IRIs, comments, white space and blocks of data.
+    pub(super) pattern_bytes: usize,
 }
 
-fn measure(text: &[u8]) -> Measured {
+/// Looks through a text, in time linear in its length. Where the text is no SPARQL it may count
+/// too much or too little: there the parser stops anyway.
+pub(super) fn measure(text: &str) -> Measured {
+    let text = text.as_bytes();
     let mut measured = Measured::default();
     let (mut depth, mut place) = (0_usize, 0);
     let mut in_data = false;
@@ -144,10 +123,8 @@ mod tests {
             ("# ((((\n()", 1),
             ("\"unfinished ((((", 4),
         ] {
-            assert_eq!(measure(text.as_bytes()).depth, expected, "{text}");
+            assert_eq!(measure(text).depth, expected, "{text}");
         }
-        assert!(check(&"(".repeat(MAXIMUM_DEPTH)).is_ok());
-        assert!(check(&"(".repeat(MAXIMUM_DEPTH + 1)).is_err());
     }
 
     #[test]
@@ -162,17 +139,14 @@ mod tests {
             ("WHERE { 'long string' }", 7),
             ("DATA", 4),
         ] {
-            assert_eq!(measure(text.as_bytes()).pattern_bytes, expected, "{text}");
+            assert_eq!(measure(text).pattern_bytes, expected, "{text}");
         }
-        let many = ":a :b :c . ".repeat(MAXIMUM_PATTERN_BYTES);
-        assert!(check(&format!("INSERT DATA {{ {many} }}")).is_ok());
-        assert!(check(&format!("DELETE WHERE {{ {many} }}")).is_err());
     }
 
     proptest! {
         #[test]
         fn any_text_can_be_counted(text: String, looks_like_sparql in "[<>{}()'\"#\\\\ a\n]{0,60}") {
-            let _measured = (measure(text.as_bytes()), measure(looks_like_sparql.as_bytes()));
+            let _measured = (measure(&text), measure(&looks_like_sparql));
         }
     }
 }

@@ -1,55 +1,92 @@
-//! Refuses queries whose mere parsing or planning could harm the node.
+//! Refuses queries and updates whose mere parsing or planning could harm the node.
 //!
 //! Parser and optimiser recurse and cannot be interrupted: what they get must be bounded first.
 
-use spargebra::Query;
 use spargebra::algebra::{
     AggregateExpression, Expression, GraphPattern, OrderExpression, PropertyPathExpression,
 };
+use spargebra::{GraphUpdateOperation, Query, Update};
 
-use super::{QueryError, nesting};
+use super::nesting;
 
 /// Nobody nests this many brackets by hand, and the parser's stack has room for more.
 const MAXIMUM_NESTED_BRACKETS: usize = 128;
 /// Long chains of operators become deep trees, each level of which is planned over again.
 const MAXIMUM_EXPRESSION_DEPTH: usize = 1000;
 /// The optimiser looks at each pattern from each of those around it.
-const MAXIMUM_PATTERN_DEPTH: usize = 512;
+const MAXIMUM_PATTERN_DEPTH: usize = 256;
 /// The optimiser compares the patterns of a group with each other.
-const MAXIMUM_TRIPLE_PATTERNS: usize = 1024;
+const MAXIMUM_TRIPLE_PATTERNS: usize = 128;
 /// The optimiser tries two plans for the inside of each OPTIONAL.
 const MAXIMUM_NESTED_OPTIONALS: usize = 12;
+/// What the patterns of an update may have besides strings, IRIs, comments, white space and blocks
+/// of data, which may be long: a tree has fewer levels than this.
+const MAXIMUM_UPDATE_PATTERN_BYTES: usize = 64 * 1024;
 
-/// What can be said before parsing.
-pub(super) fn check_text(text: &str, maximum_text_bytes: usize) -> Result<(), QueryError> {
+/// Which bound a text passes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct TooComplex(pub(super) String);
+
+/// What can be said of a query before parsing.
+pub(super) fn check_query_text(text: &str, maximum_text_bytes: usize) -> Result<(), TooComplex> {
     if text.len() > maximum_text_bytes {
-        return Err(QueryError::TooComplex(format!(
+        return Err(TooComplex(format!(
             "its text has more than {maximum_text_bytes} bytes"
         )));
     }
-    if nesting::depth(text) > MAXIMUM_NESTED_BRACKETS {
-        return Err(QueryError::TooComplex(format!(
+    check_brackets(nesting::measure(text).depth)
+}
+
+/// What can be said of an update before parsing.
+pub(super) fn check_update_text(text: &str) -> Result<(), TooComplex> {
+    let measured = nesting::measure(text);
+    if measured.pattern_bytes > MAXIMUM_UPDATE_PATTERN_BYTES {
+        return Err(TooComplex(format!(
+            "its patterns have more than {MAXIMUM_UPDATE_PATTERN_BYTES} bytes besides strings and \
+             IRIs"
+        )));
+    }
+    check_brackets(measured.depth)
+}
+
+fn check_brackets(depth: usize) -> Result<(), TooComplex> {
+    if depth > MAXIMUM_NESTED_BRACKETS {
+        return Err(TooComplex(format!(
             "brackets are nested more than {MAXIMUM_NESTED_BRACKETS} deep"
         )));
     }
     Ok(())
 }
 
-/// What can be said before planning. Walks without recursion.
-pub(super) fn check_query(query: &Query) -> Result<(), QueryError> {
-    let pattern = match query {
-        Query::Select { pattern, .. }
-        | Query::Construct { pattern, .. }
-        | Query::Describe { pattern, .. }
-        | Query::Ask { pattern, .. } => pattern,
-    };
+/// What can be said of a query before planning.
+pub(super) fn check_query(query: &Query) -> Result<(), TooComplex> {
+    let (Query::Select { pattern, .. }
+    | Query::Construct { pattern, .. }
+    | Query::Describe { pattern, .. }
+    | Query::Ask { pattern, .. }) = query;
+    check_pattern(pattern)
+}
+
+/// What can be said of an update before planning. Each of its operations is planned alone.
+pub(super) fn check_update(update: &Update) -> Result<(), TooComplex> {
+    for operation in &update.operations {
+        if let GraphUpdateOperation::DeleteInsert { pattern, .. } = operation {
+            check_pattern(pattern)?;
+        }
+    }
+    Ok(())
+}
+
+/// Walks without recursion.
+fn check_pattern(pattern: &GraphPattern) -> Result<(), TooComplex> {
     let mut to_visit = vec![(Node::Pattern(pattern), Depth::default())];
     let mut triple_patterns = 0;
     while let Some((node, depth)) = to_visit.pop() {
         depth.check()?;
         triple_patterns += node.triple_patterns();
         if triple_patterns > MAXIMUM_TRIPLE_PATTERNS {
-            return Err(QueryError::TooComplex(format!(
+            return Err(TooComplex(format!(
                 "it has more than {MAXIMUM_TRIPLE_PATTERNS} triple patterns"
             )));
         }
@@ -87,7 +124,7 @@ struct Depth {
 }
 
 impl Depth {
-    fn check(self) -> Result<(), QueryError> {
+    fn check(self) -> Result<(), TooComplex> {
         for (depth, maximum, what) in [
             (self.patterns, MAXIMUM_PATTERN_DEPTH, "patterns"),
             (
@@ -102,7 +139,7 @@ impl Depth {
             ),
         ] {
             if depth > maximum {
-                return Err(QueryError::TooComplex(format!(
+                return Err(TooComplex(format!(
                     "{what} are nested or chained more than {maximum} deep"
                 )));
             }
@@ -276,13 +313,14 @@ mod tests {
 
     use super::*;
 
-    fn checked(text: &str) -> Result<(), QueryError> {
-        check_text(text, 1 << 20)?;
+    fn check_as_query(text: &str) -> Result<(), TooComplex> {
+        check_query_text(text, 1 << 20)?;
         check_query(&SparqlParser::new().parse_query(text).unwrap())
     }
 
-    fn is_too_complex(text: &str) -> bool {
-        matches!(checked(text), Err(QueryError::TooComplex(_)))
+    fn check_as_update(text: &str) -> Result<(), TooComplex> {
+        check_update_text(text)?;
+        check_update(&SparqlParser::new().parse_update(text).unwrap())
     }
 
     #[test]
@@ -292,28 +330,39 @@ mod tests {
             "SELECT (COUNT(*) AS ?c) { ?s a/^a* ?o OPTIONAL { ?o ?p ?x FILTER EXISTS { ?x ?y ?z } } } GROUP BY ?s ORDER BY ?c",
             "DESCRIBE <http://example.com/> ",
         ] {
-            assert_eq!(checked(text), Ok(()), "{text}");
+            assert_eq!(check_as_query(text), Ok(()), "{text}");
         }
+        let many = "<urn:a> <urn:b> 1 . ".repeat(10_000);
+        assert_eq!(
+            check_as_update(&format!("INSERT DATA {{ {many} }}")),
+            Ok(())
+        );
     }
 
     #[test]
     fn long_texts_and_deep_brackets_are_refused_before_parsing() {
-        assert!(check_text("ASK {}", 5).is_err());
-        assert!(check_text(&"(".repeat(200), 1000).is_err());
+        assert!(check_query_text("ASK {}", 5).is_err());
+        assert!(check_query_text(&"(".repeat(200), 1000).is_err());
+        assert!(check_update_text(&"(".repeat(200)).is_err());
+        let many = "?a ?b ?c . ".repeat(MAXIMUM_UPDATE_PATTERN_BYTES);
+        assert!(check_update_text(&format!("DELETE WHERE {{ {many} }}")).is_err());
     }
 
     #[test]
     fn deep_chains_are_refused_before_planning() {
-        let sum = format!("ASK {{ FILTER(0{}) }}", "+1".repeat(1100));
-        let unions = format!("ASK {{ {{}}{} }}", " UNION {}".repeat(600));
+        let sum = format!("{{ FILTER(0{}) }}", "+1".repeat(1100));
+        let unions = format!("{{ {{}}{} }}", " UNION {}".repeat(300));
         let optionals = format!(
-            "ASK {{ {}{} }}",
+            "{{ {}{} }}",
             "OPTIONAL { ?a ?b ?c ".repeat(20),
             "}".repeat(20)
         );
-        let triples = format!("ASK {{ {} }}", "?a ?b ?c .".repeat(1100));
-        for text in [sum, unions, optionals, triples] {
-            assert!(is_too_complex(&text), "{}", &text[..60]);
+        let triples = format!("{{ {} }}", "?a ?b ?c .".repeat(300));
+        for pattern in [sum, unions, optionals, triples] {
+            let query = format!("ASK {pattern}");
+            assert!(check_as_query(&query).is_err(), "{}", &query[..60]);
+            let update = format!("DELETE {{ ?a ?b ?c }} WHERE {pattern}");
+            assert!(check_as_update(&update).is_err(), "{}", &update[..60]);
         }
     }
 }
