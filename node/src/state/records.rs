@@ -89,6 +89,10 @@ fn single_records(status: &StateStatus) -> Vec<Quad> {
         fixed(DATA_INDEX, integer(status.data_index)),
         fixed(DIGEST_HIGH, numbered(high)),
         fixed(DIGEST_LOW, numbered(low)),
+        fixed(
+            MEMBERSHIP_BYTES,
+            integer(stated_length(status.membership.as_deref())),
+        ),
     ];
     if let Some(applied) = status.applied {
         records.push(fixed(TERM, integer(applied.term)));
@@ -97,8 +101,14 @@ fn single_records(status: &StateStatus) -> Vec<Quad> {
     records
 }
 
+/// The length of the membership plus one, or 0 for none: the record always exists, so that its
+/// loss is noticed even if there are no pieces.
+fn stated_length(membership: Option<&[u8]>) -> u64 {
+    membership.map_or(0, |bytes| bytes.len() as u64 + 1)
+}
+
 fn membership_records(membership: &[u8]) -> Vec<Quad> {
-    let mut records = vec![fixed(MEMBERSHIP_BYTES, integer(membership.len() as u64))];
+    let mut records = Vec::new();
     for (number, chunk) in membership.chunks(PIECE_BYTES).enumerate() {
         let mut piece = [0; PIECE_BYTES];
         piece[..chunk.len()].copy_from_slice(chunk);
@@ -122,20 +132,20 @@ pub(crate) fn write_changes(
     after: &StateStatus,
 ) {
     let old = before.map(single_records).unwrap_or_default();
-    replace(transaction, old, single_records(after));
+    replace(transaction, &old, &single_records(after));
     let membership_before = before.and_then(|status| status.membership.as_deref());
     if membership_before != after.membership.as_deref() {
         let records =
             |membership: Option<&[u8]>| membership.map(membership_records).unwrap_or_default();
         replace(
             transaction,
-            records(membership_before),
-            records(after.membership.as_deref()),
+            &records(membership_before),
+            &records(after.membership.as_deref()),
         );
     }
 }
 
-fn replace(transaction: &mut Transaction<'_>, old: Vec<Quad>, new: Vec<Quad>) {
+fn replace(transaction: &mut Transaction<'_>, old: &[Quad], new: &[Quad]) {
     let kept: HashSet<&Quad> = old.iter().collect();
     let added: Vec<&Quad> = new.iter().filter(|record| !kept.contains(record)).collect();
     let wanted: HashSet<&Quad> = new.iter().collect();
@@ -312,15 +322,10 @@ impl Reader {
     }
 
     fn membership(&mut self) -> Result<Option<Vec<u8>>, StateError> {
-        let Some(length) = self.membership_bytes else {
-            return if self.pieces.is_empty() {
-                Ok(None)
-            } else {
-                Err(inconsistent(
-                    "there are pieces of a membership without its length",
-                ))
-            };
-        };
+        let stated = self
+            .membership_bytes
+            .ok_or_else(|| inconsistent("the record of the membership's length is missing"))?;
+        let length = stated.saturating_sub(1);
         self.pieces.sort_unstable();
         let in_order = self
             .pieces
@@ -341,7 +346,7 @@ impl Reader {
         if bytes.drain(length..).any(|padding| padding != 0) {
             return Err(inconsistent("the membership is longer than its length"));
         }
-        Ok(Some(bytes))
+        Ok((stated > 0).then_some(bytes))
     }
 }
 

@@ -680,3 +680,59 @@ fn blank_nodes_name_graphs_too() {
     assert!(user_graphs(&state).is_empty());
     assert_consistent(&state);
 }
+
+/// Written by the first version; every later one must read it.
+const OLD_SNAPSHOT: &[u8] = include_bytes!("fixtures/snapshot-1.bin");
+
+#[test]
+fn the_snapshot_of_the_first_version_can_still_be_installed() {
+    let summary = verify_snapshot(&mut &OLD_SNAPSHOT[..]).unwrap();
+    assert_eq!((summary.graphs, summary.requests), (2, 2));
+    let (_folder, state) = opened();
+    state
+        .install_snapshot(&mut Cursor::new(OLD_SNAPSHOT))
+        .unwrap();
+    let (_other_folder, expected) = fixture_state();
+    assert_eq!(state.status(), expected.status());
+    assert_eq!(user_quads(&state), user_quads(&expected));
+    assert_eq!(user_graphs(&state), user_graphs(&expected));
+    assert_eq!(snapshot_of(&state), OLD_SNAPSHOT);
+}
+
+fn fixture_state() -> (TempDir, State) {
+    let (folder, state) = opened();
+    let literal = |literal: oxrdf::Literal| {
+        Quad::new(
+            oxrdf::BlankNode::new_from_unique_id(7),
+            example("p"),
+            literal,
+            example("g"),
+        )
+    };
+    let effects = inserting([
+        number(1),
+        number(2),
+        literal("plain".into()),
+        literal(oxrdf::Literal::new_language_tagged_literal("deutsch", "de").unwrap()),
+        literal(5.into()),
+        literal(oxrdf::Literal::new_typed_literal("x", example("type"))),
+    ]);
+    let request = |base_index, key, effects| {
+        Apply::Command(Command {
+            base_index,
+            requests: vec![(RequestId::from_key(key), effects)],
+        })
+    };
+    let created = Effects {
+        created_graphs: vec![example("empty").into()],
+        ..Effects::default()
+    };
+    state
+        .apply(&[
+            (at(1), Apply::Membership(b"members".to_vec())),
+            (at(2), request(0, "first", effects)),
+            (at(3), request(2, "second", created)),
+        ])
+        .unwrap();
+    (folder, state)
+}

@@ -107,13 +107,13 @@ impl Contents {
             last = kind;
             match kind {
                 Kind::Graphs => {
-                    let chunk = read_graphs(&payload).map_err(undecodable)?;
+                    let chunk = read_graphs(&payload).map_err(|error| undecodable(&error))?;
                     check_graphs(&chunk)?;
                     graphs += chunk.len() as u64;
                     part(Part::Graphs(chunk))?;
                 }
                 Kind::Quads => {
-                    let chunk = read_quads(&payload).map_err(undecodable)?;
+                    let chunk = read_quads(&payload).map_err(|error| undecodable(&error))?;
                     for quad in &chunk {
                         check_quad(quad)?;
                         digest = digest.plus(hasher.hash(quad));
@@ -151,7 +151,7 @@ impl Contents {
     }
 }
 
-fn undecodable(error: DecodeError) -> StateError {
+fn undecodable(error: &DecodeError) -> StateError {
     damaged(format!("a chunk cannot be decoded: {error}"))
 }
 
@@ -160,7 +160,7 @@ fn header<R: Read + ?Sized>(frames: &mut FrameReader<'_, R>) -> Result<StateStat
     if kind != Kind::Header {
         return Err(damaged("it has no header"));
     }
-    read_header(&payload).map_err(undecodable)
+    read_header(&payload).map_err(|error| undecodable(&error))
 }
 
 fn read_header(payload: &[u8]) -> Result<StateStatus, DecodeError> {
@@ -225,9 +225,14 @@ fn read_requests(
 ) -> Result<(), StateError> {
     let mut decoder = Decoder::new(payload);
     while !decoder.is_empty() {
-        let id = RequestId(decoder.array("a request").map_err(undecodable)?);
-        let place = RequestPlace::from_number(decoder.number().map_err(undecodable)?)
-            .ok_or_else(|| damaged("the place of a request is too large"))?;
+        let id = RequestId(
+            decoder
+                .array("a request")
+                .map_err(|error| undecodable(&error))?,
+        );
+        let place =
+            RequestPlace::from_number(decoder.number().map_err(|error| undecodable(&error))?)
+                .ok_or_else(|| damaged("the place of a request is too large"))?;
         requests.push((id, place));
     }
     Ok(())
