@@ -65,15 +65,24 @@ pub fn nodes_by_id(observation: &Observation) -> BTreeMap<NodeId, (Slot, &Node)>
 }
 
 /// The node that leads, confirmed by a majority of its own voters in its own term, so that a
-/// deposed leader that has not noticed yet is never believed.
+/// deposed leader that has not noticed yet is never believed. Two that claim the same term, which
+/// Raft rules out, are not believed either.
 #[must_use]
 pub fn leadership<'a>(observation: &'a Observation, cluster_uuid: &str) -> Option<Leadership<'a>> {
     let nodes = nodes_by_id(observation);
-    let (slot, leader) = nodes
-        .values()
-        .filter(|(_, node)| node.role == Role::Leader && node.cluster_uuid == cluster_uuid)
-        .max_by_key(|(_, node)| node.term)
-        .copied()?;
+    let claims = || {
+        observation
+            .slots
+            .iter()
+            .filter_map(|(slot, seen)| Some((*slot, seen.node.as_ref()?)))
+            .filter(|(_, node)| node.role == Role::Leader && node.cluster_uuid == cluster_uuid)
+    };
+    let term = claims().map(|(_, node)| node.term).max()?;
+    let mut newest = claims().filter(|(_, node)| node.term == term);
+    let (slot, leader) = newest.next()?;
+    if newest.next().is_some() {
+        return None;
+    }
     let membership = leader.membership.as_ref()?;
     let follows = |voter: &&NodeId| {
         nodes.get(*voter).is_some_and(|(_, node)| {

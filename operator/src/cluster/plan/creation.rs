@@ -129,6 +129,14 @@ fn restored(observation: &Observation, draft: &mut Draft) -> bool {
             )
         }
         JobState::Running => {
+            // A Job whose volume was deleted before its pod began waits for a new one.
+            if observation
+                .slots
+                .get(&0)
+                .is_none_or(|seen| seen.volume.is_none())
+            {
+                draft.ensure.push(super::Ensure::Volume { slot: 0 });
+            }
             Decision::Wait(Reason::Restoring, "the backup is being restored".to_owned())
         }
         JobState::Failed { message, .. } => Decision::Stall(
@@ -177,6 +185,14 @@ fn initialise(
         .iter()
         .filter_map(|slot| Some((*slot, nodes.get(slot)?.node_id)))
         .collect();
+    if bootstrapped && nodes.get(&0).is_some_and(|node| node.role == Role::Waiting) {
+        return Decision::Stall(
+            Reason::RestoredVolumeLost,
+            "the backup was restored and the node of slot 0 answers from an empty volume: the \
+             restored one is gone. Delete the RdfCluster and its volumes and create it again"
+                .to_owned(),
+        );
+    }
     if bootstrapped || answering.len() < wanted.len() {
         return Decision::Wait(
             Reason::WaitingForMembers,

@@ -253,18 +253,27 @@ fn was_removed(seen: &SlotObservation, membership_index: u64) -> bool {
             .is_some_and(|own| own.index <= membership_index)
 }
 
-/// Takes away what a retiring slot has: first its StatefulSet, then, when the pod is gone, its
-/// volume.
+/// Takes away what a retiring slot has: first its volume, which stays until no pod uses it, then its
+/// StatefulSet. Only the volume remembers what was decided: that the node was removed is known from
+/// its own answer, which is gone with its pod.
 pub(super) fn retire(observation: &Observation, retiring: &BTreeSet<Slot>) -> Decision {
     for slot in retiring.iter().rev() {
         let Some(seen) = observation.slots.get(slot) else {
             continue;
         };
         let message = format!("slot {slot} has left the cluster: its objects are deleted");
-        if let Some(set) = &seen.stateful_set {
-            if set.deleting {
-                return Decision::Wait(Reason::ScalingDown, message);
-            }
+        if let Some(volume) = seen.volume.as_ref().filter(|volume| !volume.deleting) {
+            return Decision::Step(
+                Step::DeleteVolume {
+                    slot: *slot,
+                    uid: volume.uid.clone(),
+                    resource_version: volume.resource_version.clone(),
+                },
+                Reason::ScalingDown,
+                message,
+            );
+        }
+        if let Some(set) = seen.stateful_set.as_ref().filter(|set| !set.deleting) {
             return Decision::Step(
                 Step::DeleteStatefulSet {
                     slot: *slot,
@@ -275,22 +284,8 @@ pub(super) fn retire(observation: &Observation, retiring: &BTreeSet<Slot>) -> De
                 message,
             );
         }
-        if seen.pod.is_some() {
+        if seen.volume.is_some() || seen.stateful_set.is_some() || seen.pod.is_some() {
             return Decision::Wait(Reason::ScalingDown, message);
-        }
-        if let Some(volume) = &seen.volume {
-            if volume.deleting {
-                return Decision::Wait(Reason::ScalingDown, message);
-            }
-            return Decision::Step(
-                Step::DeleteVolume {
-                    slot: *slot,
-                    uid: volume.uid.clone(),
-                    resource_version: volume.resource_version.clone(),
-                },
-                Reason::ScalingDown,
-                message,
-            );
         }
     }
     Decision::Nothing

@@ -131,6 +131,7 @@ pub enum Reason {
     Initialising,
     Restoring,
     RestoreFailed,
+    RestoredVolumeLost,
     WaitingForMembers,
     WaitingForLeader,
     QuorumLost,
@@ -142,6 +143,7 @@ pub enum Reason {
     RollingRestart,
     MembershipChanging,
     AllVolumesEmpty,
+    AllVolumesGone,
     MajorityLost,
     VolumesDisagree,
     VolumeOfAnotherCluster,
@@ -345,7 +347,8 @@ fn ensure_slot(observation: &Observation, slot: Slot, draft: &mut Draft) {
     if !volume_is_deleted {
         draft.ensure.push(Ensure::Volume { slot });
     }
-    if set.is_some_and(|set| set.deleting) {
+    // What is on its way out goes before anything takes its place.
+    if set.is_some_and(|set| set.deleting) || (set.is_none() && volume_is_deleted) {
         return;
     }
     draft.ensure.push(Ensure::Member {
@@ -367,6 +370,14 @@ fn without_leader(observation: &Observation) -> Decision {
         .map(|(slot, _)| *slot)
         .collect();
     let Some(membership) = known_membership(observation) else {
+        if existing.is_empty() {
+            return Decision::Stall(
+                Reason::AllVolumesGone,
+                "no volume of the cluster exists any more. The cluster is not initialised again; \
+                 restore a backup into a new cluster, or bring the volumes back"
+                    .to_owned(),
+            );
+        }
         if !existing.is_empty() && existing.iter().all(|slot| answering.contains(slot)) {
             return Decision::Stall(
                 Reason::AllVolumesEmpty,

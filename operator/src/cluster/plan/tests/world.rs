@@ -521,7 +521,12 @@ impl World {
                 *state = run_recovery(&mut place.disk, *allowed, number);
             }
         }
-        if place.volume.as_ref().is_some_and(|volume| volume.deleting) && place.pod.is_none() {
+        // A pod that was never started is not scheduled onto a volume that goes, and does not hold it.
+        let held = place
+            .pod
+            .as_ref()
+            .is_some_and(|pod| pod.running || pod.termination.is_some());
+        if place.volume.as_ref().is_some_and(|volume| volume.deleting) && !held {
             place.volume = None;
             place.disk = None;
         }
@@ -536,7 +541,7 @@ impl World {
         if pod.running || pod.deleting || pod.template_hash.starts_with("bad") || !has_uuid {
             return;
         }
-        if place.volume.as_ref().is_none_or(|volume| volume.deleting) {
+        if place.volume.is_none() {
             return;
         }
         let disk = place.disk.get_or_insert_with(|| Disk {
@@ -728,7 +733,6 @@ fn a_cluster_that_is_steady_stays_so_without_any_step() {
 }
 
 #[test]
-#[ignore = "does not hold for every seed yet: the plan waits for ever in some worlds"]
 fn after_any_faults_the_world_converges_or_names_a_decision() {
     let outcomes = std::sync::Mutex::new(BTreeMap::<String, u64>::new());
     for_seeds(WORLDS, |seed| {
