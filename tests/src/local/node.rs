@@ -20,22 +20,19 @@ fn program(name: &str) -> PathBuf {
 }
 
 /// `count` pairs of neighbouring ports that nobody listens on at the moment, the first of each.
+///
+/// They lie below the ports that the system gives to outgoing connections: a node that is killed
+/// and started again must find its port as it left it.
 #[must_use]
 pub fn free_ports(count: usize) -> Vec<u16> {
     let mut held = Vec::new();
     let mut ports = Vec::new();
     while ports.len() < count {
-        let Ok(first) = TcpListener::bind("127.0.0.1:0") else {
+        let port = rand::random_range(16_000..32_000_u16);
+        let Ok(first) = TcpListener::bind(("127.0.0.1", port)) else {
             continue;
         };
-        let Ok(address) = first.local_addr() else {
-            continue;
-        };
-        let port = address.port();
-        let Some(next) = port.checked_add(1) else {
-            continue;
-        };
-        let Ok(second) = TcpListener::bind(("127.0.0.1", next)) else {
+        let Ok(second) = TcpListener::bind(("127.0.0.1", port + 1)) else {
             continue;
         };
         held.push((first, second));
