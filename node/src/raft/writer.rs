@@ -5,7 +5,9 @@
 //! outcome is that of evaluating all writes one after another, whoever leads.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -42,12 +44,60 @@ struct Waiting {
     write: Write,
     deadline: Instant,
     answer: oneshot::Sender<WriterAnswer>,
+    claim: Claim,
+}
+
+/// Decides once whether a write is proposed or given up, whichever comes first.
+#[derive(Clone, Debug, Default)]
+struct Claim(Arc<AtomicBool>);
+
+impl Claim {
+    /// Whether nobody decided before.
+    fn decide(&self) -> bool {
+        !self.0.swap(true, Ordering::SeqCst)
+    }
 }
 
 /// The queue of the writer.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Writer {
     queue: mpsc::Sender<Waiting>,
+    leading: Leading,
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Writer").finish_non_exhaustive()
+    }
+}
+
+/// Tells whether this node leads and hears from a majority.
+#[derive(Clone)]
+struct Leading {
+    raft: openraft::Raft<TypeConfig, StateMachine>,
+    quorum_timeout: Duration,
+}
+
+impl Leading {
+    fn check(&self) -> Result<(), WriterAnswer> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        if metrics.running_state.is_err() {
+            return Err(WriterAnswer::Failed(WriteFailure::Stopped));
+        }
+        if !metrics.state.is_leader() {
+            return Err(WriterAnswer::NotLeader);
+        }
+        // A leader that has not heard from a majority for long proposes nothing: the outcome would
+        // be unknown, while now it is known that nothing was changed.
+        let alone = metrics.membership_config.voter_ids().nth(1).is_none();
+        match &metrics.last_quorum_acked {
+            Some(acknowledged) if !alone && acknowledged.elapsed() > self.quorum_timeout => {
+                Err(WriterAnswer::Failed(WriteFailure::NoLeader))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Writer {
@@ -58,14 +108,17 @@ impl Writer {
         quorum_timeout: Duration,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_WRITES);
-        let worker = Worker {
+        let leading = Leading {
             raft,
-            state,
-            limits,
             quorum_timeout,
         };
+        let worker = Worker {
+            leading: leading.clone(),
+            state,
+            limits,
+        };
         tokio::spawn(worker.run(waiting));
-        Self { queue }
+        Self { queue, leading }
     }
 
     /// Has a write evaluated and committed by this node as the leader.
@@ -75,12 +128,19 @@ impl Writer {
         write: Write,
         deadline: Instant,
     ) -> WriterAnswer {
+        // A proposal without a majority waits for as long as that is away. What comes after it does
+        // not queue behind it.
+        if let Err(answer) = self.leading.check() {
+            return answer;
+        }
         let (answer, answered) = oneshot::channel();
+        let claim = Claim::default();
         let waiting = Waiting {
             id,
             write,
             deadline,
             answer,
+            claim: claim.clone(),
         };
         match self.queue.try_send(waiting) {
             Ok(()) => {}
@@ -94,16 +154,19 @@ impl Writer {
         match tokio::time::timeout_at(deadline.into(), answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => WriterAnswer::Failed(WriteFailure::Stopped),
+            Err(_) if claim.decide() => match self.leading.check() {
+                Ok(()) => WriterAnswer::Failed(WriteFailure::Overloaded),
+                Err(answer) => answer,
+            },
             Err(_) => WriterAnswer::Failed(WriteFailure::OutcomeUnknown),
         }
     }
 }
 
 struct Worker {
-    raft: openraft::Raft<TypeConfig, StateMachine>,
+    leading: Leading,
     state: Arc<State>,
     limits: EvaluationLimits,
-    quorum_timeout: Duration,
 }
 
 fn size_bytes(write: &Write) -> usize {
@@ -142,35 +205,17 @@ impl Worker {
         }
     }
 
-    fn leads_with_a_quorum(&self) -> Result<(), WriterAnswer> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        if metrics.running_state.is_err() {
-            return Err(WriterAnswer::Failed(WriteFailure::Stopped));
-        }
-        if !metrics.state.is_leader() {
-            return Err(WriterAnswer::NotLeader);
-        }
-        // A leader that has not heard from a majority for long proposes nothing: the outcome would
-        // be unknown, while now it is known that nothing was changed.
-        let alone = metrics.membership_config.voter_ids().nth(1).is_none();
-        match &metrics.last_quorum_acked {
-            Some(acknowledged) if !alone && acknowledged.elapsed() > self.quorum_timeout => {
-                Err(WriterAnswer::Failed(WriteFailure::NoLeader))
-            }
-            _ => Ok(()),
-        }
-    }
-
     async fn commit(&self, mut group: Vec<Waiting>) {
+        // Who gave up was told that nothing was changed: that must stay true.
+        group.retain(|waiting| waiting.claim.decide());
         loop {
-            // Who has stopped waiting was told that the outcome is unknown; nothing was proposed.
+            // Who stopped waiting after that was told that the outcome is unknown.
             let now = Instant::now();
             group.retain(|waiting| waiting.deadline > now && !waiting.answer.is_closed());
             if group.is_empty() {
                 return;
             }
-            if let Err(answer) = self.leads_with_a_quorum() {
+            if let Err(answer) = self.leading.check() {
                 answer_all(group, &answer);
                 return;
             }
@@ -260,7 +305,7 @@ impl Worker {
 
     async fn propose(&self, command: &Command) -> Proposed {
         let encoded = EncodedCommand(Bytes::from(command.encode()));
-        match self.raft.client_write(encoded).await {
+        match self.leading.raft.client_write(encoded).await {
             Ok(response) => match response.data {
                 Applied(Outcome::Applied(outcomes)) => Proposed::Applied(outcomes),
                 Applied(Outcome::Conflict | Outcome::Nothing) => Proposed::Conflict,
