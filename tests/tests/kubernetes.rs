@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use quadraft_tests::kubernetes::{
     ClusterOptions, Kubectl, TestCluster, install_operator, kill_node_process, load_images,
-    print_trail, uses_bed, wait_until,
+    print_trail, uninstall_operator, uses_bed, wait_until,
 };
 use quadraft_tests::local::{Acknowledged, Writer};
 use serde_json::Value;
@@ -590,4 +590,127 @@ async fn pod_starts(kubectl: &Kubectl) -> Result<Vec<(Value, Value)>, String> {
             )
         })
         .collect())
+}
+
+/// An answer that refuses a request: its status, its `Retry-After`, its document.
+async fn refusal(
+    answer: reqwest::Response,
+    status: u16,
+) -> Result<(Option<String>, Value), String> {
+    let found = answer.status().as_u16();
+    let retry_after = answer
+        .headers()
+        .get("retry-after")
+        .and_then(|value| Some(value.to_str().ok()?.to_owned()));
+    let text = answer.text().await.map_err(|error| error.to_string())?;
+    if found != status {
+        return Err(format!("{found} instead of {status}: {text}"));
+    }
+    let document =
+        serde_json::from_str(&text).map_err(|error| format!("{status}: {error}: {text}"))?;
+    Ok((retry_after, document))
+}
+
+async fn stateful_set_replicas(kubectl: &Kubectl, name: &str, replicas: u32) -> Outcome {
+    let replicas = format!("--replicas={replicas}");
+    kubectl
+        .run(&["scale", "statefulset", name, &replicas])
+        .await
+        .map(|_| ())
+        .map_err(|error| error.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes: make test-kubernetes"]
+async fn wrong_requests_are_refused_and_without_a_leader_clients_are_told_to_come_back() {
+    in_namespace("edge", |kubectl| async move {
+        // Small, so that a body beyond it fits into the buffers on its way and is not cut off there
+        // before the answer comes back.
+        let options = ClusterOptions {
+            maximum_request_bytes: 16_384,
+            ..ClusterOptions::new("edge", 3)
+        };
+        let cluster = ready_cluster(&kubectl, &options).await?;
+        let writer = writer(&cluster, "edge");
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let written = writer.finish().await?;
+        let restarts = pod_starts(&kubectl).await?;
+
+        let malformed = b"SELECT *\nWHERE { ?s ?p }".to_vec();
+        let answer = cluster
+            .post(1, "/query", "application/sparql-query", malformed)
+            .await?;
+        let (_, document) = refusal(answer, 400).await?;
+        if document["line"] != 2 || !document["column"].is_u64() {
+            return Err(format!("no position: {document}"));
+        }
+        let oversized = vec![b' '; 16_385];
+        let answer = cluster
+            .post(1, "/update", "application/sparql-update", oversized)
+            .await?;
+        refusal(answer, 413).await?;
+        if pod_starts(&kubectl).await? != restarts {
+            return Err("a wrong request restarted a pod".to_owned());
+        }
+
+        // Without the operator nobody starts the two members again that are stopped here.
+        uninstall_operator().await?;
+        for slot in [1, 2] {
+            stateful_set_replicas(&kubectl, &cluster.stateful_set(slot), 0).await?;
+        }
+        let retry_after = wait_until("the refusal of a write", MINUTE, || async {
+            let update = b"INSERT DATA { <urn:a> <urn:b> 1 }".to_vec();
+            let answer = cluster
+                .post(0, "/update", "application/sparql-update", update)
+                .await
+                .ok()?;
+            let (retry_after, document) = refusal(answer, 503).await.ok()?;
+            (document["error"] == "no_leader").then_some(retry_after)
+        })
+        .await?;
+        install_operator(&[]).await?;
+        if retry_after.is_none() {
+            return Err("503 without Retry-After".to_owned());
+        }
+        cluster.wait_ready(3 * MINUTE).await?;
+        check_all(&cluster, 3, &written, "edge").await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes: make test-kubernetes"]
+async fn upgrading_and_uninstalling_the_operator_keeps_clusters_and_data() {
+    in_namespace("helm", |kubectl| async move {
+        let cluster = ready_cluster(&kubectl, &ClusterOptions::new("kept", 3)).await?;
+        let writer = writer(&cluster, "kept");
+        let restarts = pod_starts(&kubectl).await?;
+        install_operator(&["replicas=2"]).await?;
+        cluster.wait_ready(MINUTE).await?;
+        uninstall_operator().await?;
+        // The cluster serves without an operator, and its definition and volumes are there.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let claims = kubectl
+            .list("pvc", "quadraft.dev/cluster=kept")
+            .await
+            .map_err(|error| error.to_string())?;
+        let object = kubectl
+            .get("rdfcluster", "kept")
+            .await
+            .map_err(|error| error.to_string())?;
+        install_operator(&[]).await?;
+        if claims.len() != 3 || object.is_none() {
+            return Err(format!(
+                "after uninstalling there are {} volumes and the cluster is {object:?}",
+                claims.len()
+            ));
+        }
+        cluster.wait_ready(MINUTE).await?;
+        let written = writer.finish().await?;
+        if pod_starts(&kubectl).await? != restarts {
+            return Err("the operator's coming and going restarted a pod".to_owned());
+        }
+        check_all(&cluster, 3, &written, "kept").await
+    })
+    .await;
 }

@@ -134,7 +134,7 @@ pub struct NodeOptions {
     #[schemars(range(min = 1, max = 86_400_000))]
     pub query_timeout_ms: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1024, max = 1_073_741_824))]
+    #[schemars(range(min = 1024, max = 134_217_728))]
     pub maximum_request_bytes: Option<i64>,
 }
 

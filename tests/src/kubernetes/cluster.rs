@@ -16,6 +16,7 @@ pub struct ClusterOptions {
     /// Name of the backup to start from.
     pub from_backup: Option<String>,
     pub snapshot_after_entries: u32,
+    pub maximum_request_bytes: u32,
 }
 
 impl ClusterOptions {
@@ -26,6 +27,7 @@ impl ClusterOptions {
             replicas,
             from_backup: None,
             snapshot_after_entries: 2000,
+            maximum_request_bytes: 64 << 20,
         }
     }
 
@@ -38,8 +40,8 @@ impl ClusterOptions {
         format!(
             "apiVersion: quadraft.dev/v1alpha1\nkind: RdfCluster\nmetadata:\n  name: {}\nspec:\n  replicas: {}\n  \
              version: 0.1.0\n  storage:\n    size: 1Gi\n  resources:\n    requests:\n      cpu: 20m\n      \
-             memory: 64Mi\n  node:\n    snapshotAfterEntries: {}{bootstrap}\n",
-            self.name, self.replicas, self.snapshot_after_entries
+             memory: 64Mi\n  node:\n    snapshotAfterEntries: {}\n    maximumRequestBytes: {}{bootstrap}\n",
+            self.name, self.replicas, self.snapshot_after_entries, self.maximum_request_bytes
         )
     }
 }
@@ -95,6 +97,11 @@ impl TestCluster {
     #[must_use]
     pub fn pod(&self, slot: u32) -> String {
         format!("{}-{slot}-0", self.name)
+    }
+
+    #[must_use]
+    pub fn stateful_set(&self, slot: u32) -> String {
+        format!("{}-{slot}", self.name)
     }
 
     #[must_use]
@@ -250,6 +257,26 @@ impl TestCluster {
             return Err(format!("{status}: {text}"));
         }
         serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))
+    }
+
+    /// The answer of one member to a request that it may refuse.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn post(
+        &self,
+        slot: u32,
+        path: &str,
+        content_type: &str,
+        body: Vec<u8>,
+    ) -> Result<reqwest::Response, String> {
+        self.client
+            .post(self.proxy.pod_url(&self.pod(slot), path))
+            .header("content-type", content_type)
+            .body(body)
+            .send()
+            .await
+            .map_err(|error| error.to_string())
     }
 
     /// The numbers that a [`crate::local::Writer`] of that name wrote, as one member sees them.

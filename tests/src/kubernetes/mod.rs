@@ -10,5 +10,7 @@ mod trail;
 pub use cluster::{ClusterOptions, Member, TestCluster};
 pub use kubectl::{Kubectl, KubectlError, wait_until};
 pub use proxy::Proxy;
-pub use setup::{install_operator, kill_node_process, load_images, tool_output, uses_bed};
+pub use setup::{
+    install_operator, kill_node_process, load_images, tool_output, uninstall_operator, uses_bed,
+};
 pub use trail::print_trail;

@@ -82,10 +82,7 @@ pub async fn load_images() -> Result<(), String> {
 /// # Errors
 /// When helm refuses or the operator does not become available.
 pub async fn install_operator(values: &[&str]) -> Result<(), String> {
-    let helm = match std::env::var("HELM") {
-        Ok(helm) => helm,
-        Err(_) => tool_output("tests/bed/bed", &["helm-path"]).await?,
-    };
+    let helm = helm().await?;
     let mut arguments = vec![
         "upgrade",
         "--install",
@@ -102,6 +99,31 @@ pub async fn install_operator(values: &[&str]) -> Result<(), String> {
         arguments.extend(["--set", value]);
     }
     tool_output(&helm, &arguments).await.map(|_| ())
+}
+
+/// Uninstalls the operator by its chart.
+///
+/// # Errors
+/// When helm refuses.
+pub async fn uninstall_operator() -> Result<(), String> {
+    let helm = helm().await?;
+    let arguments = [
+        "uninstall",
+        "quadraft-operator",
+        "--namespace",
+        OPERATOR_NAMESPACE,
+        "--wait",
+        "--timeout",
+        "120s",
+    ];
+    tool_output(&helm, &arguments).await.map(|_| ())
+}
+
+async fn helm() -> Result<String, String> {
+    match std::env::var("HELM") {
+        Ok(helm) => Ok(helm),
+        Err(_) => tool_output("tests/bed/bed", &["helm-path"]).await,
+    }
 }
 
 /// Ends the node process of a pod by SIGKILL. On a Kubernetes that is not the bed the pod is
