@@ -58,7 +58,8 @@ test-bed: export GOFLAGS = -trimpath
 test-bed: ## Run the tests of the test bed's own program
 	cd tests/bed && go vet ./... && go test ./...
 
-# Not a part of `test` yet: not each of them has been seen to pass.
+# Not a part of `test` yet: how long they take on a machine with empty caches, where Kubernetes is
+# compiled first, has not been measured.
 # The tests of the target `kubernetes` are ignored by default, because they need a Kubernetes: that
 # of KUBECONFIG when it is set, else the bed, which stays up for the next run (tests/bed/bed down).
 .PHONY: test-kubernetes

@@ -672,6 +672,8 @@ async fn wrong_requests_are_refused_and_without_a_leader_clients_are_told_to_com
         if retry_after.is_none() {
             return Err("503 without Retry-After".to_owned());
         }
+        // The status is from before until the operator looks.
+        cluster.agree_eventually(3).await?;
         cluster.wait_ready(3 * MINUTE).await?;
         check_all(&cluster, 3, &written, "edge").await
     })
