@@ -45,7 +45,7 @@ bench: build ## Measure memory, sizes and times, and print them as a table
 ##: Tests
 
 .PHONY: test
-test: test-rust test-bed ## Run the tests, apart from those with real pods
+test: test-rust test-bed test-kubernetes ## Run all tests
 
 .PHONY: test-rust
 test-rust: ## Run the tests that need no Kubernetes
@@ -59,8 +59,6 @@ test-bed: export GOFLAGS = -trimpath
 test-bed: ## Run the tests of the test bed's own program
 	cd tests/bed && go vet ./... && go test -vet=off ./...
 
-# Not a part of `test` yet: how long they take on a machine with empty caches, where Kubernetes is
-# compiled first, has not been measured.
 # The tests of the target `kubernetes` are ignored by default, because they need a Kubernetes: that
 # of KUBECONFIG when it is set, else the bed, which stays up for the next run (tests/bed/bed down).
 .PHONY: test-kubernetes

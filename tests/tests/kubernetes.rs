@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use quadraft_tests::kubernetes::{
     ClusterOptions, Kubectl, TestCluster, install_operator, kill_node_process, load_images,
-    print_trail, uninstall_operator, uses_bed, wait_until,
+    print_trail, uninstall_operator, uses_bed, wait_operator, wait_until,
 };
 use quadraft_tests::local::{Acknowledged, Writer};
 use serde_json::Value;
@@ -162,7 +162,11 @@ async fn check_all(
 #[ignore = "needs a Kubernetes: make test-kubernetes"]
 async fn a_cluster_becomes_ready_shows_its_columns_and_then_its_status_rests() {
     in_namespace("creation", |kubectl| async move {
+        let killer = OperatorKiller::start();
         let cluster = ready_cluster(&kubectl, &ClusterOptions::new("made", 3)).await?;
+        drop(killer);
+        wait_operator(MINUTE).await?;
+        cluster.wait_ready(MINUTE).await?;
         let table = kubectl
             .run(&["get", "rdfc"])
             .await

@@ -1,7 +1,7 @@
 //! From what stands on a volume to a node that may serve, or a refusal that says why.
 //!
 //! [`open_volume`] is what `serve` runs at each start and what `recover` runs offline: it mends
-//! what may be mended (docs/operations/recovery.md), and refuses where a promise is lost.
+//! what may be mended (docs/operations/recovery-ladder.md), and refuses where a promise is lost.
 //! [`verify_volume`] reads everything and changes nothing.
 
 mod order;

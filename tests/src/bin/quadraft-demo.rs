@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use quadraft_tests::generator::{DataSet, Scale};
 use quadraft_tests::kubernetes::{
-    ClusterOptions, Kubectl, TestCluster, kill_node_process, print_trail, uses_bed, wait_until,
+    ClusterOptions, Kubectl, TestCluster, kill_leader_while_writing, kill_node_process,
+    print_trail, uses_bed, wait_until,
 };
 use quadraft_tests::load::{Batches, Display, LoadOptions, Total, load};
-use quadraft_tests::local::Writer;
 use uuid::Uuid;
 
 const NAMESPACE: &str = "quadraft-demo";
@@ -88,7 +88,7 @@ async fn tell(story: &mut Story, kubectl: &Kubectl) -> Result<(), String> {
     story
         .step(
             "kill the leader with SIGKILL while a client writes",
-            crash(&cluster, kubectl),
+            crash(&cluster),
         )
         .await?;
     if uses_bed().await {
@@ -207,33 +207,13 @@ async fn compare(cluster: &TestCluster, at_least: u64) -> Result<(), String> {
     Ok(())
 }
 
-async fn crash(cluster: &TestCluster, kubectl: &Kubectl) -> Result<(), String> {
-    let writer = Writer::start(vec![cluster.service_url("/update")], "crash", 2 * MINUTE);
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let leader = cluster.leader(3).await?;
-    let pod = cluster.pod(leader);
-    say(&format!("SIGKILL to the leader, {pod}"));
-    kill_node_process(kubectl, &pod).await?;
-    wait_until("the killed member to be back", 2 * MINUTE, || async {
-        cluster.member(leader).await.filter(|member| member.ready)
-    })
-    .await?;
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let written = writer.finish().await?;
-    for slot in 0..3 {
-        let found = cluster.numbers(Some(slot), "crash").await?;
-        let missing = written.acknowledged.difference(&found).count();
-        if missing > 0 {
-            return Err(format!(
-                "{missing} acknowledged writes are missing on {}",
-                cluster.pod(slot)
-            ));
-        }
-    }
+async fn crash(cluster: &TestCluster) -> Result<(), String> {
+    let interruption = kill_leader_while_writing(cluster, 3, "crash").await?;
+    say(&format!("SIGKILL to the leader, {}", interruption.pod));
     say(&format!(
         "{} writes were acknowledged, and every one is on every member; writing was interrupted for {:.1} s",
-        written.acknowledged.len(),
-        written.longest_gap.as_secs_f64()
+        interruption.acknowledged,
+        interruption.longest_gap.as_secs_f64()
     ));
     cluster.agree(3, MINUTE).await.map(|_| ())
 }

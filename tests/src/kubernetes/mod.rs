@@ -2,15 +2,18 @@
 //! here goes through it.
 
 mod cluster;
+mod crash;
 mod kubectl;
 mod proxy;
 mod setup;
 mod trail;
 
 pub use cluster::{ClusterOptions, Member, TestCluster};
+pub use crash::{Interruption, kill_leader_while_writing};
 pub use kubectl::{Kubectl, KubectlError, wait_until};
 pub use proxy::Proxy;
 pub use setup::{
     install_operator, kill_node_process, load_images, tool_output, uninstall_operator, uses_bed,
+    wait_operator,
 };
 pub use trail::print_trail;

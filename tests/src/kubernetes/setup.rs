@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use super::kubectl::Kubectl;
+use super::kubectl::{Kubectl, wait_until};
 
 /// Namespace that the operator is installed in.
 pub(super) const OPERATOR_NAMESPACE: &str = "quadraft-system";
@@ -99,6 +99,34 @@ pub async fn install_operator(values: &[&str]) -> Result<(), String> {
         arguments.extend(["--set", value]);
     }
     tool_output(&helm, &arguments).await.map(|_| ())
+}
+
+/// Waits until an operator that runs holds the Lease, so that somebody reconciles again.
+///
+/// # Errors
+/// When none does in time.
+pub async fn wait_operator(deadline: Duration) -> Result<(), String> {
+    let kubectl = Kubectl::new(OPERATOR_NAMESPACE);
+    wait_until("an operator that holds the Lease", deadline, || async {
+        let lease = kubectl
+            .get("lease", "quadraft-operator")
+            .await
+            .ok()
+            .flatten()?;
+        let holder = lease["spec"]["holderIdentity"].as_str()?.to_owned();
+        let pods = kubectl
+            .list("pods", "app.kubernetes.io/name=quadraft-operator")
+            .await
+            .ok()?;
+        pods.iter()
+            .any(|pod| {
+                let name = pod["metadata"]["name"].as_str();
+                name.is_some_and(|name| holder.starts_with(name))
+                    && pod["metadata"]["deletionTimestamp"].is_null()
+            })
+            .then_some(())
+    })
+    .await
 }
 
 /// Uninstalls the operator by its chart.

@@ -1,0 +1,89 @@
+//! Measures a running cluster. `make bench` sets it up and prints the figures of all parts.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use quadraft_tests::kubernetes::{Kubectl, TestCluster, kill_leader_while_writing};
+
+/// Measures a cluster on the Kubernetes of KUBECONFIG.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    figure: Figure,
+}
+
+#[derive(Debug, Subcommand)]
+enum Figure {
+    /// How long writing is interrupted when the leader is killed: minimum, median and maximum, in
+    /// seconds, on standard output
+    WriteInterruption {
+        #[arg(long)]
+        namespace: String,
+        #[arg(long)]
+        cluster: String,
+        #[arg(long, default_value_t = 3)]
+        replicas: u32,
+        /// Leaders killed, one after another
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+        rounds: u32,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let outcome = match Arguments::parse().figure {
+        Figure::WriteInterruption {
+            namespace,
+            cluster,
+            replicas,
+            rounds,
+        } => write_interruption(&namespace, &cluster, replicas, rounds).await,
+    };
+    match outcome {
+        Ok(line) => {
+            // Whoever closed our output has seen enough.
+            let _ = writeln!(std::io::stdout(), "{line}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "quadraft-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn write_interruption(
+    namespace: &str,
+    cluster: &str,
+    replicas: u32,
+    rounds: u32,
+) -> Result<String, String> {
+    let kubectl = Kubectl::new(namespace);
+    let cluster = TestCluster::attach(&kubectl, cluster)
+        .await
+        .map_err(|error| error.to_string())?;
+    let mut gaps: Vec<Duration> = Vec::new();
+    for round in 1..=rounds {
+        let name = format!("interruption-{round}");
+        let interruption = kill_leader_while_writing(&cluster, replicas, &name).await?;
+        let _ = writeln!(
+            std::io::stderr(),
+            "leader {round} of {rounds}, {}: {} writes acknowledged, {:.2} s without any",
+            interruption.pod,
+            interruption.acknowledged,
+            interruption.longest_gap.as_secs_f64()
+        );
+        gaps.push(interruption.longest_gap);
+    }
+    gaps.sort();
+    let seconds = |index: usize| gaps.get(index).map_or(0.0, Duration::as_secs_f64);
+    Ok(format!(
+        "{:.2} {:.2} {:.2}",
+        seconds(0),
+        seconds(gaps.len() / 2),
+        seconds(gaps.len() - 1)
+    ))
+}
