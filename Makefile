@@ -26,12 +26,16 @@ help: ## List the targets
 prepare: ## Install what building, testing and the demo need (Debian and Ubuntu; needs root or sudo)
 	@packaging/prepare
 
+.PHONY: own-target
+own-target:
+	@packaging/own-target
+
 .PHONY: demo
-demo: prepare ## Bring up Kubernetes, run a cluster, damage it, watch it recover, back it up, restore it
+demo: prepare own-target ## Bring up Kubernetes, run a cluster, damage it, watch it recover, back it up, restore it
 	@tests/demo/run
 
 .PHONY: build
-build: ## Build all programs
+build: own-target ## Build all programs
 	cargo build --workspace --bins
 
 .PHONY: images
@@ -48,7 +52,7 @@ bench: build ## Measure memory, sizes and times, and print them as a table
 test: test-rust test-bed test-kubernetes ## Run all tests
 
 .PHONY: test-rust
-test-rust: ## Run the tests that need no Kubernetes
+test-rust: own-target ## Run the tests that need no Kubernetes
 	cargo test --workspace
 
 .PHONY: test-bed
@@ -79,7 +83,7 @@ verify-format:
 	if [ -n "$$unformatted" ]; then echo "not formatted: $$unformatted"; exit 1; fi
 
 .PHONY: verify-lints
-verify-lints:
+verify-lints: own-target
 	cargo clippy --workspace --all-targets -- -D warnings
 
 # crds/ comes from the operator's types, the chart's copy from crds/.
@@ -109,7 +113,7 @@ verify-links:
 	@packaging/check-links
 
 .PHONY: fix
-fix: ## Format, and write generated files anew
+fix: own-target ## Format, and write generated files anew
 	cargo fmt --all
 	gofmt -w tests/bed
 	cargo build --workspace --bins
