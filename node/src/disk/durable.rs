@@ -10,6 +10,26 @@ fn parent(path: &Path) -> io::Result<&Path> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path has no parent folder"))
 }
 
+/// Makes a folder and those above it, each with a durable name.
+///
+/// # Errors
+/// Those of the operating system.
+pub fn create_directories(file_system: &dyn FileSystem, directory: &Path) -> io::Result<()> {
+    if directory.as_os_str().is_empty() || file_system.exists(directory)? {
+        return Ok(());
+    }
+    let Some(above) = directory.parent() else {
+        return Ok(());
+    };
+    create_directories(file_system, above)?;
+    file_system.create_directory(directory)?;
+    file_system.sync_directory(if above.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        above
+    })
+}
+
 /// Writes a whole file so that after a crash either the old content or the new one is there:
 /// write beside it, fsync, rename over it, fsync the folder (Pillai et al., "All File Systems Are
 /// Not Created Equal", OSDI 2014).
@@ -46,7 +66,7 @@ pub fn remove_durably(file_system: &dyn FileSystem, path: &Path) -> io::Result<(
 /// Those of the operating system.
 pub fn quarantine(file_system: &dyn FileSystem, data: &Path, path: &Path) -> io::Result<PathBuf> {
     let folder = data.join("quarantine");
-    file_system.create_directories(&folder)?;
+    create_directories(file_system, &folder)?;
     let name = path
         .file_name()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path has no name"))?;

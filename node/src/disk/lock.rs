@@ -1,10 +1,9 @@
 //! One process at a time on a volume.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use super::{FileLock, FileSystem};
 
 /// Why a volume could not be locked.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +17,7 @@ pub enum LockError {
 /// Holds the volume for this process until it is dropped or the process ends, however it ends.
 #[derive(Debug)]
 pub struct VolumeLock {
-    _file: fs::File,
+    _lock: Box<dyn FileLock>,
 }
 
 impl VolumeLock {
@@ -26,22 +25,12 @@ impl VolumeLock {
     ///
     /// # Errors
     /// [`LockError::InUse`] when another process holds it.
-    pub fn acquire(data: &Path) -> Result<Self, LockError> {
+    pub fn acquire(file_system: &dyn FileSystem, data: &Path) -> Result<Self, LockError> {
         let path = data.join("lock");
-        let io_error = |source| LockError::Io {
-            path: path.clone(),
-            source,
-        };
-        let file = fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(io_error)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(LockError::InUse { path }),
-            Err(error) => Err(io_error(error.into())),
+        match file_system.lock(&path) {
+            Ok(Some(lock)) => Ok(Self { _lock: lock }),
+            Ok(None) => Err(LockError::InUse { path }),
+            Err(source) => Err(LockError::Io { path, source }),
         }
     }
 }
@@ -49,17 +38,18 @@ impl VolumeLock {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::RealFileSystem;
     use super::*;
 
     #[test]
     fn a_second_holder_is_refused_until_the_first_lets_go() {
         let folder = tempfile::tempdir().unwrap();
-        let first = VolumeLock::acquire(folder.path()).unwrap();
+        let first = VolumeLock::acquire(&RealFileSystem, folder.path()).unwrap();
         assert!(matches!(
-            VolumeLock::acquire(folder.path()),
+            VolumeLock::acquire(&RealFileSystem, folder.path()),
             Err(LockError::InUse { .. })
         ));
         drop(first);
-        VolumeLock::acquire(folder.path()).unwrap();
+        VolumeLock::acquire(&RealFileSystem, folder.path()).unwrap();
     }
 }

@@ -7,6 +7,7 @@
 mod durable;
 mod lock;
 mod real;
+pub mod simulated;
 mod twin;
 
 use std::fmt::Debug;
@@ -14,7 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use durable::{quarantine, remove_durably, write_durably};
+pub use durable::{create_directories, quarantine, remove_durably, write_durably};
 pub use lock::{LockError, VolumeLock};
 pub use real::RealFileSystem;
 pub use twin::{Twin, TwinError, TwinRead};
@@ -53,11 +54,13 @@ pub trait FileSystem: Debug + Send + Sync + 'static {
     /// Those of the operating system.
     fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>>;
 
-    /// Makes a folder and those above it.
+    /// Makes one folder in a folder that exists; one that is there already is no error. Its name is
+    /// durable only after [`FileSystem::sync_directory`] of the folder above it: see
+    /// [`create_directories`].
     ///
     /// # Errors
     /// Those of the operating system.
-    fn create_directories(&self, directory: &Path) -> io::Result<()>;
+    fn create_directory(&self, directory: &Path) -> io::Result<()>;
 
     /// Renames a file or folder, replacing a file.
     ///
@@ -76,7 +79,23 @@ pub trait FileSystem: Debug + Send + Sync + 'static {
     /// # Errors
     /// Those of the operating system. A failure is never retried: the process must stop.
     fn sync_directory(&self, directory: &Path) -> io::Result<()>;
+
+    /// Locks the file at `path`, which is made when it is absent, until the guard is dropped or the
+    /// process ends, however it ends. `None` when another process, or another guard, holds it.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn FileLock>>>;
+
+    /// Bytes that can still be written in the file system that holds `directory`.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    fn available_bytes(&self, directory: &Path) -> io::Result<u64>;
 }
+
+/// A lock that is held as long as this exists.
+pub trait FileLock: Debug + Send + Sync {}
 
 /// Operations on the content of one open file.
 pub trait File: Debug + Send + Sync {
@@ -110,6 +129,14 @@ pub trait File: Debug + Send + Sync {
     /// # Errors
     /// Those of the operating system, among them a full disk.
     fn allocate(&self, length_bytes: u64) -> io::Result<()>;
+
+    /// Asks that the next reads come from the disk and not from the page cache: after a failed
+    /// fsync the cache shows what the disk may not have (Rebello et al., ATC 2020). Only what is
+    /// synced can be let go; the rest stays.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    fn forget_cached(&self) -> io::Result<()>;
 }
 
 /// Reads exactly `length_bytes` at `offset_bytes`.

@@ -5,9 +5,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{Advice, FallocateFlags, FlockOperation, fadvise, fallocate, flock, statvfs};
 
-use super::{File, FileSystem, OpenMode};
+use super::{File, FileLock, FileSystem, OpenMode};
 
 /// The file system of the machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,8 +44,11 @@ impl FileSystem for RealFileSystem {
         Ok(paths)
     }
 
-    fn create_directories(&self, directory: &Path) -> io::Result<()> {
-        fs::create_dir_all(directory)
+    fn create_directory(&self, directory: &Path) -> io::Result<()> {
+        match fs::create_dir(directory) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            result => result,
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -59,7 +62,31 @@ impl FileSystem for RealFileSystem {
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
         fs::File::open(directory)?.sync_all()
     }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn FileLock>>> {
+        let file = fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Box::new(RealLock(file)))),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn available_bytes(&self, directory: &Path) -> io::Result<u64> {
+        let space = statvfs(directory)?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
 }
+
+/// Unlocks when the file is closed.
+#[derive(Debug)]
+struct RealLock(#[expect(dead_code, reason = "held open")] fs::File);
+
+impl FileLock for RealLock {}
 
 impl File for RealFile {
     fn read_at(&self, buffer: &mut [u8], offset_bytes: u64) -> io::Result<usize> {
@@ -98,5 +125,9 @@ impl File for RealFile {
             Err(rustix::io::Errno::OPNOTSUPP) => self.0.set_len(length_bytes),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn forget_cached(&self) -> io::Result<()> {
+        Ok(fadvise(&self.0, 0, None, Advice::DontNeed)?)
     }
 }

@@ -25,7 +25,8 @@ pub fn give_new_identity(
     let failed = |report: &RecoveryReport, error: &(dyn std::error::Error + 'static)| {
         Refusal::disk_failure(report.clone(), error)
     };
-    let _lock = VolumeLock::acquire(data).map_err(|error| failed(&report, &error))?;
+    let _lock =
+        VolumeLock::acquire(file_system.as_ref(), data).map_err(|error| failed(&report, &error))?;
 
     let previous = SuperblockFile::open(file_system.as_ref(), data, OpenMode::Read)
         .ok()
