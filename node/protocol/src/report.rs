@@ -68,6 +68,10 @@ pub struct RecoveryReport {
     pub log_inconsistencies: Vec<String>,
     /// The store was rebuilt from a snapshot and the log.
     pub state_machine_repaired: bool,
+    /// Log ids (term.index) that are known by name only: they are fetched from peers while the node
+    /// runs.
+    #[serde(default)]
+    pub unreadable_entries: Vec<String>,
     /// Log ids (term.index) fetched from peers.
     pub repaired_from_peers: Vec<String>,
     pub duration_ms: u64,
@@ -92,6 +96,7 @@ impl RecoveryReport {
             recovered_files: Vec::new(),
             log_inconsistencies: Vec::new(),
             state_machine_repaired: false,
+            unreadable_entries: Vec::new(),
             repaired_from_peers: Vec::new(),
             duration_ms: 0,
         }

@@ -114,6 +114,8 @@ impl http::Database for NodeDatabase {
             "last_log_index": status.last_log_id.map(|log_id| log_id.index),
             "committed_index": status.committed.map(|log_id| log_id.index),
             "applied_index": status.applied.map(|log_id| log_id.index),
+            "unreadable_entries": status.unreadable.len(),
+            "repaired_from_peers": status.repaired_from_peers.len(),
             "snapshot_index": status.snapshot.map(|log_id| log_id.index),
             "digest": status.digest,
             "quads": status.quads,

@@ -24,7 +24,7 @@ impl Collector for NodeCollector {
         let status = self.0.status();
         let index = |log_id: Option<v1::LogId>| log_id.map_or(0, |log_id| log_id.index);
         let report = self.0.recovery_report();
-        let gauges: [(&str, &str, u64); 14] = [
+        let gauges: [(&str, &str, u64); 16] = [
             ("quadraft_raft_term", "The current term", status.term),
             (
                 "quadraft_raft_is_leader",
@@ -50,6 +50,16 @@ impl Collector for NodeCollector {
                 "quadraft_raft_applied_index",
                 "Index of the last applied entry",
                 index(status.applied),
+            ),
+            (
+                "quadraft_log_unreadable_entries",
+                "Entries of the log that cannot be read and that no peer has given yet",
+                status.unreadable.len() as u64,
+            ),
+            (
+                "quadraft_log_repaired_entries",
+                "Entries of the log that were repaired from peers since the start",
+                status.repaired_from_peers.len() as u64,
             ),
             (
                 "quadraft_raft_snapshot_index",

@@ -108,7 +108,7 @@ async fn try_restore(arguments: &RestoreArguments) -> Result<RestoreReport, Rest
     let data = arguments.volume.data.as_path();
     let file_system: SharedFileSystem = Arc::new(RealFileSystem);
     std::fs::create_dir_all(data).map_err(io("create", data))?;
-    let _lock = VolumeLock::acquire(data)?;
+    let _lock = VolumeLock::acquire(file_system.as_ref(), data)?;
     let folder = BackupFolder::open(&arguments.from)?;
     let manifest = folder
         .manifest()

@@ -19,7 +19,7 @@ use crate::grpc::{self, UnclaimedService};
 use crate::http::{self, HttpOptions};
 use crate::log::LogOptions;
 use crate::metrics::Metrics;
-use crate::raft::{Node, NodeOptions, StopReason};
+use crate::raft::{Node, NodeOptions, PreparedNode, StopReason};
 use crate::recovery::{OpenOptions, Refusal, Volume, open_volume};
 use crate::sparql::update::EvaluationLimits;
 
@@ -160,7 +160,7 @@ async fn run(
         Some(address) => Some(listen(address).await?),
         None => None,
     };
-    let node = Node::start(volume, report, options).await?;
+    let (node, peer_listener) = start_node(volume, report, options, peer_listener).await?;
     node.run();
     tracing::info!(
         node_id = %node.node_id(),
@@ -218,6 +218,40 @@ async fn run(
         }
     }
     ended
+}
+
+/// Starts the Raft core, which may have to read entries that only a peer has. Until it stands, the
+/// peer port gives peers the entries that they miss: members that are all damaged repair each other.
+async fn start_node(
+    volume: Volume,
+    report: quadraft_protocol::RecoveryReport,
+    options: NodeOptions,
+    listener: TcpListener,
+) -> Result<(Arc<Node>, TcpListener), ServeError> {
+    let prepared = PreparedNode::new(volume, report)?;
+    let copy = listener
+        .into_std()
+        .and_then(|listener| Ok((listener.try_clone()?, listener)))
+        .and_then(|(copy, listener)| {
+            Ok((
+                TcpListener::from_std(copy)?,
+                TcpListener::from_std(listener)?,
+            ))
+        });
+    let (copy, listener) = copy.map_err(ServeError::Http)?;
+    let (finish, finished) = watch::channel(false);
+    let serving = tokio::spawn(grpc::serve_repair(
+        prepared.repair_source(),
+        copy,
+        until_true(finished),
+    ));
+    let node = prepared.start(options).await;
+    finish.send_replace(true);
+    serving
+        .await
+        .map_err(|error| ServeError::Task(error.to_string()))?
+        .map_err(ServeError::Peer)?;
+    Ok((node?, listener))
 }
 
 fn evaluation_limits(arguments: &ServeArguments) -> EvaluationLimits {

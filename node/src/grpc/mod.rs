@@ -3,7 +3,8 @@
 mod admin;
 mod forward;
 mod raft;
+mod repair;
 mod server;
 
 pub use admin::UnclaimedService;
-pub use server::{serve, serve_unclaimed};
+pub use server::{serve, serve_repair, serve_unclaimed};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use quadraft_protocol::v1::admin_server::AdminServer;
 use quadraft_protocol::v1::forward_server::ForwardServer;
 use quadraft_protocol::v1::raft_server::RaftServer;
+use quadraft_protocol::v1::repair_server::RepairServer;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
@@ -13,7 +14,8 @@ use tonic::transport::Server;
 use super::admin::{AdminService, UnclaimedService};
 use super::forward::ForwardService;
 use super::raft::RaftService;
-use crate::raft::Node;
+use super::repair::RepairService;
+use crate::raft::{Node, RepairSource};
 
 /// Above every entry that is accepted at the edges.
 const MAXIMUM_MESSAGE_BYTES: usize = 256 * 1024 * 1024;
@@ -34,7 +36,9 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
+    let repair = repair_server(node.repair_source().clone());
     builder()
+        .add_service(repair)
         .add_service(
             RaftServer::new(RaftService::new(node.clone()))
                 .max_decoding_message_size(MAXIMUM_MESSAGE_BYTES)
@@ -46,6 +50,26 @@ pub async fn serve(
                 .max_encoding_message_size(MAXIMUM_MESSAGE_BYTES),
         )
         .add_service(AdminServer::new(AdminService::new(node)))
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown)
+        .await
+}
+
+fn repair_server(source: Arc<RepairSource>) -> RepairServer<RepairService> {
+    RepairServer::new(RepairService::new(source)).max_encoding_message_size(MAXIMUM_MESSAGE_BYTES)
+}
+
+/// Serves entries to peers that cannot read them, and nothing else: before the Raft core runs, and
+/// while it may itself wait for entries from peers.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve_repair(
+    source: Arc<RepairSource>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    builder()
+        .add_service(repair_server(source))
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown)
         .await
 }

@@ -1,8 +1,8 @@
 //! What the log holds, by name: kept in memory, and rebuilt by reading the segments.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
-use super::format::RecordKind;
+use super::layout::RecordKind;
 use crate::position::LogPosition;
 
 /// Where an entry's record stands.
@@ -10,6 +10,8 @@ use crate::position::LogPosition;
 pub struct EntryLocation {
     pub position: LogPosition,
     pub segment: u64,
+    /// Number of its slot among the segment's identifiers.
+    pub slot: u64,
     /// Offset of the record in its segment.
     pub offset_bytes: u64,
     pub payload_bytes: usize,
@@ -23,6 +25,9 @@ pub struct EntryLocation {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogContents {
     entries: VecDeque<EntryLocation>,
+    /// Indices of entries whose payloads cannot be read. They are held all the same: not being able
+    /// to read an entry is not the same as not having it.
+    unreadable: BTreeSet<u64>,
     /// The position before the first entry held here, when entries before it are gone.
     before_first: Option<LogPosition>,
     purged: Option<LogPosition>,
@@ -62,6 +67,7 @@ impl LogContents {
     ) -> Self {
         Self {
             entries: VecDeque::new(),
+            unreadable: BTreeSet::new(),
             before_first: last,
             purged,
             committed,
@@ -112,10 +118,28 @@ impl LogContents {
             .get(usize::try_from(index.checked_sub(first)?).ok()?)
     }
 
+    /// The entries that are known by name only, in order.
+    pub fn unreadable(&self) -> impl Iterator<Item = &EntryLocation> {
+        self.unreadable.iter().filter_map(|index| self.get(*index))
+    }
+
+    /// Notes that an entry cannot be read, if it is held.
+    pub fn mark_unreadable(&mut self, index: u64) {
+        if self.get(index).is_some() {
+            self.unreadable.insert(index);
+        }
+    }
+
+    /// Notes that an entry can be read again.
+    pub fn mark_repaired(&mut self, index: u64) {
+        self.unreadable.remove(&index);
+    }
+
     /// The ends of this log without its entries: what a new segment's header needs.
     pub(crate) fn clone_ends(&self) -> Self {
         Self {
             entries: VecDeque::new(),
+            unreadable: BTreeSet::new(),
             before_first: self.last(),
             purged: self.purged,
             committed: self.committed,
@@ -186,6 +210,7 @@ impl LogContents {
                 {
                     self.entries.pop_back();
                 }
+                self.unreadable.split_off(&keep_below);
             }
             RecordKind::Purged => {
                 while self
@@ -197,8 +222,9 @@ impl LogContents {
                         self.before_first = Some(entry.position);
                     }
                 }
-                if self.entries.is_empty() {
-                    // A snapshot that reaches beyond the log was installed.
+                self.unreadable = self.unreadable.split_off(&(position.index + 1));
+                if self.before_first <= Some(position) {
+                    // What was before is in the snapshot; it may even reach beyond the log.
                     self.before_first = None;
                 }
                 self.purged = self.purged.max(Some(position));
@@ -269,6 +295,7 @@ mod tests {
         EntryLocation {
             position: LogPosition { term, index },
             segment: 1,
+            slot: index,
             offset_bytes: 0,
             payload_bytes: 0,
         }
@@ -296,6 +323,45 @@ mod tests {
             .apply(RecordKind::TruncateAfter, location(0, 3))
             .unwrap();
         assert_eq!(contents.last(), Some(LogPosition { term: 1, index: 2 }));
+        contents.validate().unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_held_until_it_is_void_or_purged() {
+        let mut contents = LogContents::default();
+        for index in 0..6 {
+            contents
+                .apply(RecordKind::Entry, location(1, index))
+                .unwrap();
+        }
+        for index in [1, 3, 5, 9] {
+            contents.mark_unreadable(index);
+        }
+        let unreadable = |contents: &LogContents| -> Vec<u64> {
+            contents
+                .unreadable()
+                .map(|entry| entry.position.index)
+                .collect()
+        };
+        assert_eq!(unreadable(&contents), [1, 3, 5]);
+        contents
+            .apply(RecordKind::TruncateAfter, location(0, 5))
+            .unwrap();
+        contents.apply(RecordKind::Purged, location(1, 1)).unwrap();
+        assert_eq!(unreadable(&contents), [3]);
+        assert_eq!(contents.last(), Some(LogPosition { term: 1, index: 4 }));
+        contents.mark_repaired(3);
+        assert_eq!(unreadable(&contents), Vec::<u64>::new());
+    }
+
+    #[test]
+    fn a_purge_below_what_earlier_segments_held_does_not_forget_their_end() {
+        let end = LogPosition { term: 3, index: 49 };
+        let mut contents = LogContents::starting_after(Some(end), None, None);
+        contents.apply(RecordKind::Purged, location(2, 22)).unwrap();
+        assert_eq!(contents.last(), Some(end));
+        contents.apply(RecordKind::Entry, location(4, 50)).unwrap();
+        contents.apply(RecordKind::Purged, location(4, 50)).unwrap();
         contents.validate().unwrap();
     }
 

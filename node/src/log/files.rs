@@ -1,18 +1,19 @@
 //! Appending to segments, going on to the next one, and removing those no longer needed.
 
-use std::collections::BTreeMap;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::path::PathBuf;
 
 use super::contents::{EntryLocation, LogContents};
-use super::format::{
-    LogIdentity, MAXIMUM_PAYLOAD_BYTES, NewRecord, RECORD_HEADER_BYTES, RecordKind, RecordPlace,
-    SEGMENT_HEADER_BYTES, SegmentHeader, decode_record_header, encode_record,
-    encode_segment_header, payload_matches, record_bytes,
+use super::error::LogError;
+use super::layout::{
+    BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, Geometry, IDENTIFIER_BLOCK_BYTES,
+    IdentifierBlock, LogIdentity, MAXIMUM_PAYLOAD_BYTES, RecordHeader, RecordKind, SLOTS_A_BLOCK,
+    SegmentHeader, Slot, encode_batch_header, encode_identifier_block, encode_record, fill_free,
+    next_chain, record_bytes,
 };
-use super::open::LogError;
-use crate::disk::{File, OpenMode, SharedFileSystem, read_exact_at};
+use super::segment::{
+    FREE_AHEAD_BYTES, FREE_IDENTIFIERS_AHEAD_BYTES, Segment, SegmentReaders, create_segment,
+};
+use crate::disk::SharedFileSystem;
 use crate::position::LogPosition;
 
 /// Sizes of the log.
@@ -30,68 +31,36 @@ impl Default for LogOptions {
     }
 }
 
-/// A segment file that is open.
-#[derive(Debug)]
-pub(crate) struct Segment {
-    pub(crate) number: u64,
-    pub(crate) path: PathBuf,
-    pub(crate) file: Arc<dyn File>,
-    pub(crate) length_bytes: u64,
-    /// The highest index of an entry that was written here, whether it still counts or not.
-    pub(crate) highest_index: Option<u64>,
-}
-
-/// The segments as those see them who read entries while the log is written to.
+/// Where the next batch goes in the segment that is appended to.
 #[derive(Clone, Debug)]
-pub struct SegmentReaders {
-    identity: LogIdentity,
-    segments: Arc<RwLock<OpenSegments>>,
+pub(crate) struct Tail {
+    pub(crate) end_bytes: u64,
+    /// Slots that are in use.
+    pub(crate) slots: u64,
+    /// The identifier block that the next slot goes to, as it stands.
+    pub(crate) block: IdentifierBlock,
+    pub(crate) chain: [u8; 32],
+    pub(crate) last_batch: u64,
+    /// Space is durably marked as free up to here.
+    pub(crate) free_payloads_end: u64,
+    pub(crate) free_identifiers_end: u64,
 }
 
-/// By their numbers.
-type OpenSegments = BTreeMap<u64, (PathBuf, Arc<dyn File>)>;
-
-impl SegmentReaders {
-    pub(crate) fn new(identity: LogIdentity, segments: &[Segment]) -> Self {
-        let readers = Self {
-            identity,
-            segments: Arc::default(),
-        };
-        for segment in segments {
-            readers.insert(segment);
+impl Tail {
+    /// That of a segment which was just made.
+    pub(crate) fn of_new(header: &SegmentHeader) -> Self {
+        let geometry = header.geometry;
+        let payloads = geometry.payloads_start() + FREE_AHEAD_BYTES;
+        let identifiers = geometry.identifiers_start() + FREE_IDENTIFIERS_AHEAD_BYTES;
+        Self {
+            end_bytes: geometry.payloads_start(),
+            slots: 0,
+            block: IdentifierBlock::default(),
+            chain: header.chain,
+            last_batch: header.first_batch - 1,
+            free_payloads_end: payloads.min(geometry.payloads_end()),
+            free_identifiers_end: identifiers.min(geometry.payloads_start()),
         }
-        readers
-    }
-
-    fn insert(&self, segment: &Segment) {
-        self.segments
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(segment.number, (segment.path.clone(), segment.file.clone()));
-    }
-
-    fn remove(&self, number: u64) {
-        self.segments
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&number);
-    }
-
-    /// Reads one entry's payload and checks it.
-    ///
-    /// # Errors
-    /// [`LogError::Damaged`] when it is not what was written.
-    pub fn read(&self, location: &EntryLocation) -> Result<Vec<u8>, LogError> {
-        let (path, file) = self
-            .segments
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&location.segment)
-            .cloned()
-            .ok_or(LogError::MissingSegment {
-                number: location.segment,
-            })?;
-        read_entry(file.as_ref(), &path, &self.identity, location)
     }
 }
 
@@ -101,53 +70,26 @@ pub struct LogFiles {
     pub(crate) file_system: SharedFileSystem,
     pub(crate) folder: PathBuf,
     pub(crate) identity: LogIdentity,
+    pub(crate) boot_count: u64,
     pub(crate) options: LogOptions,
-    /// In order of their numbers; the last one is appended to.
+    /// In order of their numbers; the last one is appended to. None before the first batch.
     pub(crate) segments: Vec<Segment>,
     pub(crate) readers: SegmentReaders,
-    pub(crate) end_bytes: u64,
-    pub(crate) next_batch: u64,
+    pub(crate) tail: Option<Tail>,
+    /// The newest batch was synced, and the mark that says so is not durable yet.
+    pub(crate) mark_is_pending: bool,
 }
 
-/// The file of segment `number`.
-pub(crate) fn segment_path(folder: &Path, number: u64) -> PathBuf {
-    folder.join(format!("{number:016}.log"))
-}
-
-pub(crate) fn create_segment(
-    file_system: &SharedFileSystem,
-    folder: &Path,
-    identity: &LogIdentity,
-    header: &SegmentHeader,
-    length_bytes: u64,
-) -> Result<Segment, LogError> {
-    let path = segment_path(folder, header.number);
-    let temporary = path.with_extension("new");
-    let create = || -> io::Result<Box<dyn File>> {
-        if file_system.exists(&temporary)? {
-            file_system.remove_file(&temporary)?;
-        }
-        let file = file_system.open(&temporary, OpenMode::CreateNew)?;
-        file.allocate(length_bytes)?;
-        file.write_at(&encode_segment_header(identity, header), 0)?;
-        file.sync()?;
-        file_system.rename(&temporary, &path)?;
-        file_system.sync_directory(folder)?;
-        Ok(file)
-    };
-    let file = create().map_err(|source| LogError::io("create", &path, source))?;
-    Ok(Segment {
-        number: header.number,
-        path,
-        file: Arc::from(file),
-        length_bytes,
-        highest_index: None,
-    })
-}
+/// A record to append.
+pub type NewRecord<'a> = (RecordKind, LogPosition, &'a [u8]);
 
 impl LogFiles {
-    fn active(&self) -> Result<&Segment, LogError> {
-        self.segments.last().ok_or(LogError::Missing)
+    /// Says which cluster the log belongs to, and which start of the node writes it: known only
+    /// once the volume is claimed, before the first record.
+    pub fn set_writer(&mut self, cluster_uuid: uuid::Uuid, boot_count: u64) {
+        self.identity.cluster_uuid = cluster_uuid;
+        self.readers.set_identity(self.identity);
+        self.boot_count = boot_count;
     }
 
     /// Writes records as one batch and makes them durable; returns where each stands. `contents`
@@ -158,7 +100,7 @@ impl LogFiles {
     /// unknown until it is opened again.
     pub fn append(
         &mut self,
-        records: &[(RecordKind, LogPosition, &[u8])],
+        records: &[NewRecord<'_>],
         contents: &LogContents,
     ) -> Result<Vec<EntryLocation>, LogError> {
         if let Some((_, position, payload)) = records
@@ -173,106 +115,189 @@ impl LogFiles {
         let batch_bytes: u64 = records
             .iter()
             .map(|(_, _, payload)| record_bytes(payload.len()))
-            .sum();
-        self.make_room(batch_bytes, contents)?;
+            .sum::<u64>()
+            + BATCH_HEADER_BYTES as u64;
+        self.make_room(batch_bytes, records.len() as u64, contents)?;
+        self.write_batch(records)
+    }
 
-        let batch = self.next_batch;
-        let segment = self.active()?;
-        let number = segment.number;
-        let mut buffer = Vec::with_capacity(usize::try_from(batch_bytes).unwrap_or(0));
-        let mut locations = Vec::with_capacity(records.len());
+    fn active(&self) -> Result<(&Segment, &Tail), LogError> {
+        self.segments
+            .last()
+            .zip(self.tail.as_ref())
+            .ok_or(LogError::Missing)
+    }
+
+    fn write_batch(&mut self, records: &[NewRecord<'_>]) -> Result<Vec<EntryLocation>, LogError> {
+        let (segment, tail) = self.active()?;
+        let (segment, mut tail) = (segment.clone(), tail.clone());
+        let batch = tail.last_batch + 1;
+        let start = tail.end_bytes;
+        let mut buffer = vec![0; BATCH_HEADER_BYTES];
+        let mut slots = Vec::with_capacity(records.len());
         for (kind, position, payload) in records {
-            let offset_bytes = self.end_bytes + buffer.len() as u64;
+            let offset_bytes = start + buffer.len() as u64;
+            let header = RecordHeader::new(*kind, *position, batch, payload);
             encode_record(
                 &mut buffer,
                 &self.identity,
-                RecordPlace {
-                    segment: number,
-                    offset_bytes,
-                    batch,
-                },
-                NewRecord {
-                    kind: *kind,
-                    position: *position,
-                    payload,
-                },
-            );
-            locations.push(EntryLocation {
-                position: *position,
-                segment: number,
+                segment.number,
                 offset_bytes,
-                payload_bytes: payload.len(),
-            });
+                &header,
+                payload,
+            );
+            slots.push(super::scan::named_by(&header, offset_bytes));
         }
-        segment
-            .file
-            .write_at(&buffer, self.end_bytes)
-            .and_then(|()| segment.file.sync())
-            .map_err(|source| LogError::io("write", &segment.path, source))?;
-        self.end_bytes += buffer.len() as u64;
-        self.next_batch += 1;
-        let highest = records
-            .iter()
-            .filter(|(kind, _, _)| *kind == RecordKind::Entry)
-            .map(|(_, position, _)| position.index)
-            .max();
+        let body = &buffer[BATCH_HEADER_BYTES..];
+        let header = BatchHeader {
+            batch,
+            boot_count: self.boot_count,
+            body_bytes: u32::try_from(body.len()).unwrap_or(u32::MAX),
+            records: u32::try_from(records.len()).unwrap_or(u32::MAX),
+            chain: tail.chain,
+        };
+        let chain = next_chain(&tail.chain, batch, slots.iter());
+        buffer[..BATCH_HEADER_BYTES].copy_from_slice(&encode_batch_header(
+            &self.identity,
+            segment.number,
+            start,
+            &header,
+        ));
+        buffer.resize(
+            buffer
+                .len()
+                .next_multiple_of(usize::try_from(BLOCK_BYTES).unwrap_or(4096)),
+            0,
+        );
+        let first_slot = tail.slots;
+        let mut write = || -> std::io::Result<()> {
+            segment.file.write_at(&buffer, start)?;
+            write_slots(&segment, &self.identity, &mut tail, &slots)?;
+            mark_ahead(&segment, &self.identity, &mut tail, buffer.len() as u64)?;
+            segment.file.sync()?;
+            tail.block.flushed_batch = batch;
+            write_block(&segment, &self.identity, &tail)
+        };
+        write().map_err(|source| LogError::io("write", &segment.path, source))?;
+        tail.end_bytes += buffer.len() as u64;
+        tail.chain = chain;
+        tail.last_batch = batch;
+        self.tail = Some(tail);
+        self.mark_is_pending = true;
         if let Some(segment) = self.segments.last_mut() {
+            let highest = records
+                .iter()
+                .filter(|(kind, _, _)| *kind == RecordKind::Entry)
+                .map(|(_, position, _)| position.index)
+                .max();
             segment.highest_index = segment.highest_index.max(highest);
         }
-        Ok(locations)
+        Ok(slots
+            .iter()
+            .zip(first_slot..)
+            .map(|(slot, number)| EntryLocation {
+                position: slot.position,
+                segment: segment.number,
+                slot: number,
+                offset_bytes: slot.offset_bytes,
+                payload_bytes: slot.payload_bytes,
+            })
+            .collect())
     }
 
-    /// Goes on to a new segment when `batch_bytes` do not fit. The new one is made durable before
-    /// the old one is sealed: a sealed segment without a successor is then always a loss.
-    fn make_room(&mut self, batch_bytes: u64, contents: &LogContents) -> Result<(), LogError> {
-        let seal_bytes = record_bytes(0);
-        let active = self.active()?;
-        if self.end_bytes + batch_bytes + seal_bytes <= active.length_bytes {
+    /// Makes the mark of the newest batch durable, when nothing else is to be written: from then on
+    /// no damage to it can look like a write that was interrupted.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn flush_mark(&mut self) -> Result<(), LogError> {
+        if !std::mem::take(&mut self.mark_is_pending) {
             return Ok(());
         }
+        let (segment, _) = self.active()?;
+        segment
+            .file
+            .sync()
+            .map_err(|source| LogError::io("write", &segment.path, source))
+    }
+
+    /// Goes on to a new segment when a batch does not fit. The new one is made durable before the
+    /// old one is sealed: a sealed segment without a successor is then always a loss.
+    fn make_room(
+        &mut self,
+        batch_bytes: u64,
+        records: u64,
+        contents: &LogContents,
+    ) -> Result<(), LogError> {
+        let seal_bytes = BATCH_HEADER_BYTES as u64 + record_bytes(0);
+        let fits = |segment: &Segment, tail: &Tail| {
+            let batch_end = (tail.end_bytes + batch_bytes).next_multiple_of(BLOCK_BYTES);
+            batch_end + seal_bytes <= segment.geometry.payloads_end()
+                && tail.slots + records < segment.geometry.slots()
+        };
+        let active = self.segments.last().zip(self.tail.as_ref());
+        if active.is_some_and(|(segment, tail)| fits(segment, tail)) {
+            return self.mark_for(batch_bytes, records);
+        }
+        let seal = [(
+            RecordKind::Sealed,
+            contents.last().unwrap_or_default(),
+            &[][..],
+        )];
+        let (number, first_batch, chain) = match active {
+            // The seal's own batch and what its chain will be are known before it is written.
+            Some((segment, tail)) => {
+                let batch = tail.last_batch + 1;
+                let offset = tail.end_bytes + BATCH_HEADER_BYTES as u64;
+                let record = RecordHeader::new(seal[0].0, seal[0].1, batch, &[]);
+                let slot = super::scan::named_by(&record, offset);
+                let chain = next_chain(&tail.chain, batch, std::iter::once(&slot));
+                (segment.number + 1, batch + 1, chain)
+            }
+            None => (1, 1, [0; 32]),
+        };
         let header = SegmentHeader {
-            number: active.number + 1,
-            next_batch: self.next_batch + 1,
+            number,
+            first_batch,
             last: contents.last(),
             purged: contents.purged(),
             committed: contents.committed(),
+            geometry: Geometry::fitting(
+                self.options.segment_bytes,
+                records + 1,
+                batch_bytes.next_multiple_of(BLOCK_BYTES) + seal_bytes,
+            ),
+            chain,
         };
-        let length_bytes = self
-            .options
-            .segment_bytes
-            .max(SEGMENT_HEADER_BYTES + batch_bytes + seal_bytes);
-        let next = create_segment(
-            &self.file_system,
-            &self.folder,
-            &self.identity,
-            &header,
-            length_bytes,
-        )?;
-
-        let mut seal = Vec::new();
-        encode_record(
-            &mut seal,
-            &self.identity,
-            RecordPlace {
-                segment: active.number,
-                offset_bytes: self.end_bytes,
-                batch: self.next_batch,
-            },
-            NewRecord {
-                kind: RecordKind::Sealed,
-                position: contents.last().unwrap_or_default(),
-                payload: &[],
-            },
-        );
-        active
-            .file
-            .write_at(&seal, self.end_bytes)
-            .and_then(|()| active.file.sync())
-            .map_err(|source| LogError::io("seal", &active.path, source))?;
-        self.next_batch += 1;
-        self.end_bytes = SEGMENT_HEADER_BYTES;
+        let next = create_segment(&self.file_system, &self.folder, &self.identity, &header)?;
+        if !self.segments.is_empty() {
+            self.write_batch(&seal)?;
+        }
         self.readers.insert(&next);
         self.segments.push(next);
+        self.tail = Some(Tail::of_new(&header));
+        self.mark_for(batch_bytes, records)
+    }
+
+    /// Sees to it that all the space of a batch is durably marked as free before it is written to.
+    /// Most times it is: each batch marks ahead for the next.
+    fn mark_for(&mut self, batch_bytes: u64, records: u64) -> Result<(), LogError> {
+        let (segment, tail) = self.active()?;
+        let (segment, mut tail) = (segment.clone(), tail.clone());
+        let payloads_end = (tail.end_bytes + batch_bytes).next_multiple_of(BLOCK_BYTES);
+        let last_block = segment.geometry.block_offset(tail.slots + records);
+        let identifiers_end = last_block + IDENTIFIER_BLOCK_BYTES;
+        let identifiers_end = identifiers_end.min(segment.geometry.payloads_start());
+        if payloads_end <= tail.free_payloads_end && identifiers_end <= tail.free_identifiers_end {
+            return Ok(());
+        }
+        let mut write = || -> std::io::Result<()> {
+            mark_payloads(&segment, &self.identity, &mut tail, payloads_end)?;
+            mark_identifiers(&segment, &self.identity, &mut tail, identifiers_end)?;
+            segment.file.sync()
+        };
+        write().map_err(|source| LogError::io("write", &segment.path, source))?;
+        self.tail = Some(tail);
         Ok(())
     }
 
@@ -306,42 +331,110 @@ impl LogFiles {
     pub fn size_bytes(&self) -> u64 {
         self.segments
             .iter()
-            .map(|segment| segment.length_bytes)
+            .map(|segment| segment.geometry.length_bytes)
             .sum()
     }
 }
 
-fn read_entry(
-    file: &dyn File,
-    path: &Path,
+/// Adds slots behind those in use. Blocks are written in place; each is one sector.
+fn write_slots(
+    segment: &Segment,
     identity: &LogIdentity,
-    location: &EntryLocation,
-) -> Result<Vec<u8>, LogError> {
-    let mut bytes = read_exact_at(
-        file,
-        location.offset_bytes,
-        RECORD_HEADER_BYTES + location.payload_bytes,
-    )
-    .map_err(|source| LogError::io("read", path, source))?;
-    let damaged = || LogError::Damaged {
-        path: path.to_owned(),
-        offset_bytes: location.offset_bytes,
-        entry: Some(location.position),
-    };
-    let header = decode_record_header(&bytes, identity, location.segment, location.offset_bytes)
-        .ok_or_else(damaged)?;
-    if header.position != location.position || header.payload_bytes != location.payload_bytes {
-        return Err(damaged());
+    tail: &mut Tail,
+    slots: &[Slot],
+) -> std::io::Result<()> {
+    let start = segment.geometry.block_offset(tail.slots);
+    let mut bytes = Vec::new();
+    for slot in slots {
+        if tail.slots.is_multiple_of(SLOTS_A_BLOCK as u64) {
+            tail.block.slots.clear();
+        }
+        tail.block.slots.push(*slot);
+        tail.slots += 1;
+        if tail.block.slots.len() == SLOTS_A_BLOCK {
+            let offset = start + bytes.len() as u64;
+            bytes.extend(encode_identifier_block(
+                identity,
+                segment.number,
+                offset,
+                &tail.block,
+            ));
+        }
     }
-    let payload = bytes.split_off(RECORD_HEADER_BYTES);
-    if !payload_matches(
-        &header,
-        &payload,
-        identity,
-        location.segment,
-        location.offset_bytes,
-    ) {
-        return Err(damaged());
+    if tail.block.slots.len() < SLOTS_A_BLOCK {
+        let offset = start + bytes.len() as u64;
+        bytes.extend(encode_identifier_block(
+            identity,
+            segment.number,
+            offset,
+            &tail.block,
+        ));
     }
-    Ok(payload)
+    segment.file.write_at(&bytes, start)
+}
+
+/// Writes the block of the newest slot again, for its mark.
+fn write_block(segment: &Segment, identity: &LogIdentity, tail: &Tail) -> std::io::Result<()> {
+    let offset = segment.geometry.block_offset(tail.slots.saturating_sub(1));
+    let bytes = encode_identifier_block(identity, segment.number, offset, &tail.block);
+    segment.file.write_at(&bytes, offset)
+}
+
+/// Marks space ahead of a batch that is being written, to be synced together with it.
+fn mark_ahead(
+    segment: &Segment,
+    identity: &LogIdentity,
+    tail: &mut Tail,
+    batch_bytes: u64,
+) -> std::io::Result<()> {
+    let batch_end = tail.end_bytes + batch_bytes;
+    // The next batch may be as large as this one.
+    if tail.free_payloads_end < batch_end + batch_bytes.max(BLOCK_BYTES) {
+        let end = tail.free_payloads_end.max(batch_end) + FREE_AHEAD_BYTES.max(batch_bytes);
+        mark_payloads(segment, identity, tail, end)?;
+    }
+    let block = segment.geometry.block_offset(tail.slots);
+    if tail.free_identifiers_end < block + FREE_IDENTIFIERS_AHEAD_BYTES / 2 {
+        let end = block + FREE_IDENTIFIERS_AHEAD_BYTES;
+        mark_identifiers(segment, identity, tail, end)?;
+    }
+    Ok(())
+}
+
+fn mark_payloads(
+    segment: &Segment,
+    identity: &LogIdentity,
+    tail: &mut Tail,
+    end: u64,
+) -> std::io::Result<()> {
+    let end = end.min(segment.geometry.payloads_end());
+    mark(segment, identity, &mut tail.free_payloads_end, end)
+}
+
+fn mark_identifiers(
+    segment: &Segment,
+    identity: &LogIdentity,
+    tail: &mut Tail,
+    end: u64,
+) -> std::io::Result<()> {
+    let end = end
+        .next_multiple_of(BLOCK_BYTES)
+        .min(segment.geometry.payloads_start());
+    mark(segment, identity, &mut tail.free_identifiers_end, end)
+}
+
+fn mark(
+    segment: &Segment,
+    identity: &LogIdentity,
+    marked_end: &mut u64,
+    end: u64,
+) -> std::io::Result<()> {
+    if end <= *marked_end {
+        return Ok(());
+    }
+    let start = *marked_end;
+    let bytes = fill_free(identity, segment.number, start, end - start);
+    segment.file.write_at(&bytes, start)?;
+    *marked_end = end;
+    Ok(())
 }

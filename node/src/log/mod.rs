@@ -1,19 +1,32 @@
 //! The Raft log on disk.
 //!
-//! Bytes and meaning are kept apart: [`format`] knows how segments and records are laid out,
-//! [`scan`] reads a segment and says exactly where and how it stops being whole, [`open`] decides
-//! what that means for the log, [`files`] appends and removes, and [`store`] puts one ordered
-//! queue in front, through which votes, appends and everything else go to the disk.
+//! Bytes and meaning are kept apart: [`layout`] knows how segments are laid out, [`image`] holds
+//! what could be read of one, [`identifiers`] and [`scan`] say exactly which records it has, which
+//! of them cannot be read, and how it ends; [`open`] decides what that means for the log and
+//! [`restore`] makes whole what can be. [`files`] appends and removes, [`segment`] reads and
+//! repairs, and [`store`] puts one ordered queue in front, through which votes, appends and
+//! everything else go to the disk.
 
 mod contents;
+mod error;
 mod files;
-mod format;
+mod identifiers;
+mod image;
+mod layout;
+mod mend;
 mod open;
+mod restore;
 mod scan;
+mod segment;
 mod store;
 
+#[cfg(test)]
+mod tests;
+
 pub use contents::{ContentsError, EntryLocation, LogContents};
-pub use files::{LogFiles, LogOptions, SegmentReaders};
-pub use format::{LogIdentity, RecordKind};
-pub use open::{LogError, OpenedLog, TornTail, inspect_log, open_log};
+pub use error::LogError;
+pub use files::{LogFiles, LogOptions, NewRecord};
+pub use layout::{LogIdentity, PayloadDigest, RecordKind};
+pub use open::{LogFindings, OpenedLog, TornTail, inspect_log, open_log};
+pub use segment::SegmentReaders;
 pub use store::{Completion, LogState, LogStore, StoreFailure};

@@ -1,61 +1,21 @@
-//! Opening the log: reading every segment and deciding what its state means.
+//! Opening the log: reading every segment, deciding what its state means, and making whole what
+//! can be made whole from what is there.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::contents::{ContentsError, EntryLocation, LogContents};
-use super::files::{LogFiles, LogOptions, Segment, SegmentReaders, create_segment};
-use super::format::{
-    LogIdentity, RecordKind, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentHeaderRead,
-    decode_segment_header,
+use super::contents::{EntryLocation, LogContents};
+use super::error::LogError;
+use super::files::{LogFiles, LogOptions};
+use super::identifiers::Identifiers;
+use super::image::{SegmentImage, read_block};
+use super::layout::{
+    BLOCK_BYTES, LogIdentity, RecordKind, SegmentHeader, SegmentHeaderRead, decode_segment_header,
 };
+use super::restore::{mend_segment, reopen_tail};
 use super::scan::{SegmentEnd, SegmentScan, scan_segment};
-use crate::disk::{OpenMode, SharedFileSystem, read_exact_at};
-use crate::position::LogPosition;
-
-/// Why a log cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum LogError {
-    #[error("failed to {action} {path}", path = path.display())]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
-    #[error("the volume has made promises, but its log is gone")]
-    Missing,
-    #[error("{path} is damaged at byte {offset_bytes}{}", entry.map(|entry| format!(" (entry {entry})")).unwrap_or_default(), path = path.display())]
-    Damaged {
-        path: PathBuf,
-        offset_bytes: u64,
-        entry: Option<LogPosition>,
-    },
-    #[error("segment {number} of the log is missing")]
-    MissingSegment { number: u64 },
-    #[error("{path} belongs to node {found:?}, not to {expected:?}", path = path.display())]
-    WrongIdentity {
-        path: PathBuf,
-        found: LogIdentity,
-        expected: LogIdentity,
-    },
-    #[error("{path} has format version {version}, which this version does not know", path = path.display())]
-    UnknownFormat { path: PathBuf, version: u32 },
-    #[error("the log contradicts itself")]
-    Inconsistent(#[from] ContentsError),
-    #[error("entry {position} has {bytes} bytes, more than an entry may have")]
-    TooLarge { position: LogPosition, bytes: usize },
-}
-
-impl LogError {
-    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::Io {
-            action,
-            path: path.to_owned(),
-            source,
-        }
-    }
-}
+use super::segment::{Segment, SegmentReaders};
+use crate::disk::{File, OpenMode, SharedFileSystem};
 
 /// The end of the log that was cut off.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,30 +25,48 @@ pub struct TornTail {
     pub bytes: u64,
 }
 
-/// A log that can be used.
+/// What reading the log found, apart from its contents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogFindings {
+    pub torn_tail: Option<TornTail>,
+    /// Damage that is made good from the log itself, one sentence each.
+    pub mended: Vec<String>,
+}
+
+/// A log that can be used. Entries in [`LogContents::unreadable`] are known by name only.
 #[derive(Debug)]
 pub struct OpenedLog {
     pub files: LogFiles,
     pub contents: LogContents,
-    pub torn_tail: Option<TornTail>,
+    pub findings: LogFindings,
+}
+
+/// One segment as it was read.
+pub(crate) struct ReadSegment {
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) header: SegmentHeader,
+    /// The copy of the header, 0 or 1, that is damaged.
+    pub(crate) damaged_header: Option<usize>,
+    pub(crate) image: SegmentImage,
+    pub(crate) scan: SegmentScan,
 }
 
 /// What reading all segments gave, before anything is changed.
+#[derive(Default)]
 struct ReadLog {
-    segments: Vec<Segment>,
+    segments: Vec<ReadSegment>,
     contents: LogContents,
-    end_bytes: u64,
-    next_batch: u64,
-    torn_tail: Option<TornTail>,
-    /// Segments behind the active one in which nothing was written yet.
-    unused: Vec<PathBuf>,
+    findings: LogFindings,
+    /// A segment behind the active one in which nothing was written yet.
+    unused: Option<PathBuf>,
 }
 
-/// Opens the log in `folder`, cuts off a torn tail, and makes the first segment of a new log.
+/// Opens the log in `folder`, cuts off a torn tail, and mends what can be mended without a peer.
 /// `must_exist` is what the superblock says: a log was there.
 ///
 /// # Errors
-/// When anything is damaged or missing that may have been acknowledged.
+/// When anything is missing, or is damaged and has lost its name.
 pub fn open_log(
     file_system: &SharedFileSystem,
     folder: &Path,
@@ -96,55 +74,62 @@ pub fn open_log(
     options: LogOptions,
     must_exist: bool,
 ) -> Result<OpenedLog, LogError> {
-    file_system
-        .create_directories(folder)
+    crate::disk::create_directories(file_system.as_ref(), folder)
         .map_err(|source| LogError::io("create", folder, source))?;
-    let mut read = read_log(
-        file_system,
-        folder,
-        &identity,
-        OpenMode::ReadWrite,
-        must_exist,
-    )?;
-    for path in &read.unused {
+    let mode = OpenMode::ReadWrite;
+    let read = read_log(file_system, folder, &identity, mode, must_exist)?;
+    if let Some(path) = &read.unused {
         crate::disk::remove_durably(file_system.as_ref(), path)
             .map_err(|source| LogError::io("remove", path, source))?;
     }
-    if read.segments.is_empty() {
-        let header = SegmentHeader {
-            number: 1,
-            next_batch: 1,
-            ..SegmentHeader::default()
-        };
-        read.segments.push(create_segment(
-            file_system,
-            folder,
-            &identity,
-            &header,
-            options.segment_bytes,
-        )?);
+    let mut tail = None;
+    let mut segments = Vec::with_capacity(read.segments.len());
+    let count = read.segments.len();
+    for (number, segment) in read.segments.iter().enumerate() {
+        let failed = |source| LogError::io("mend", &segment.path, source);
+        mend_segment(segment, &identity).map_err(failed)?;
+        if number + 1 == count {
+            tail = Some(reopen_tail(segment, &identity).map_err(failed)?);
+        }
     }
-    if let (Some(torn), Some(active)) = (&read.torn_tail, read.segments.last()) {
-        cut_off(active, torn)?;
+    for segment in read.segments {
+        segments.push(to_segment(segment));
     }
     Ok(OpenedLog {
         files: LogFiles {
             file_system: file_system.clone(),
             folder: folder.to_owned(),
             identity,
+            boot_count: 0,
             options,
-            readers: SegmentReaders::new(identity, &read.segments),
-            segments: read.segments,
-            end_bytes: read.end_bytes,
-            next_batch: read.next_batch,
+            readers: SegmentReaders::new(identity, &segments),
+            segments,
+            tail,
+            mark_is_pending: false,
         },
         contents: read.contents,
-        torn_tail: read.torn_tail,
+        findings: read.findings,
     })
 }
 
-/// Reads the log without changing anything: its contents and the torn tail that opening it for
-/// writing would cut off.
+fn to_segment(read: ReadSegment) -> Segment {
+    Segment {
+        number: read.header.number,
+        path: read.path,
+        file: read.file,
+        geometry: read.header.geometry,
+        highest_index: read
+            .scan
+            .records
+            .iter()
+            .filter(|record| record.slot.kind == RecordKind::Entry)
+            .map(|record| record.slot.position.index)
+            .max(),
+    }
+}
+
+/// Reads the log without changing anything: its contents, and what opening it for writing would
+/// cut off or mend.
 ///
 /// # Errors
 /// As [`open_log`].
@@ -153,7 +138,7 @@ pub fn inspect_log(
     folder: &Path,
     identity: LogIdentity,
     must_exist: bool,
-) -> Result<(LogContents, Option<TornTail>), LogError> {
+) -> Result<(LogContents, LogFindings), LogError> {
     let exists = file_system
         .exists(folder)
         .map_err(|source| LogError::io("look for", folder, source))?;
@@ -161,21 +146,11 @@ pub fn inspect_log(
         return if must_exist {
             Err(LogError::Missing)
         } else {
-            Ok((LogContents::default(), None))
+            Ok((LogContents::default(), LogFindings::default()))
         };
     }
     let read = read_log(file_system, folder, &identity, OpenMode::Read, must_exist)?;
-    Ok((read.contents, read.torn_tail))
-}
-
-/// Overwrites the torn part with zeros, so that nothing of it can ever look like a later record.
-fn cut_off(active: &Segment, torn: &TornTail) -> Result<(), LogError> {
-    let zeros = vec![0; usize::try_from(torn.bytes).unwrap_or(0)];
-    active
-        .file
-        .write_at(&zeros, torn.offset_bytes)
-        .and_then(|()| active.file.sync())
-        .map_err(|source| LogError::io("truncate", &active.path, source))
+    Ok((read.contents, read.findings))
 }
 
 fn read_log(
@@ -194,143 +169,206 @@ fn read_log(
     if paths.is_empty() && must_exist {
         return Err(LogError::Missing);
     }
-    let mut read = ReadLog {
-        segments: Vec::new(),
-        contents: LogContents::default(),
-        end_bytes: SEGMENT_HEADER_BYTES,
-        next_batch: 1,
-        torn_tail: None,
-        unused: Vec::new(),
-    };
-    let mut sealed = true;
+    let mut read = ReadLog::default();
     for path in paths {
-        let file = file_system
-            .open(&path, mode)
-            .map_err(|source| LogError::io("open", &path, source))?;
-        let header = read_header(file.as_ref(), &path, identity)?;
-        let scan = scan_segment(file.as_ref(), identity, header.number)
-            .map_err(|source| LogError::io("read", &path, source))?;
-        if let Some(previous) = read.segments.last() {
-            if header.number != previous.number + 1 {
-                return Err(LogError::MissingSegment {
-                    number: previous.number + 1,
-                });
-            }
-            if !sealed {
-                // The crash came after the next segment was made and before this one was sealed.
-                if scan.records.is_empty() && scan.end == SegmentEnd::Clean {
-                    read.unused.push(path);
-                    continue;
+        let segment = read_segment(file_system, path, identity, mode)?;
+        match read.segments.last() {
+            Some(previous) => {
+                if segment.header.number != previous.header.number + 1 {
+                    return Err(LogError::MissingSegment {
+                        number: previous.header.number + 1,
+                    });
                 }
-                return Err(LogError::Damaged {
-                    path: previous.path.clone(),
-                    offset_bytes: read.end_bytes,
-                    entry: None,
-                });
+                if previous.scan.end != SegmentEnd::Sealed {
+                    // The crash came after this one was made and before the one before it was
+                    // sealed.
+                    if segment.scan.records.is_empty() && segment.scan.end == SegmentEnd::Clean {
+                        read.unused = Some(segment.path);
+                        continue;
+                    }
+                    return Err(broken_off(previous));
+                }
+                if segment.header.chain != previous.scan.chain {
+                    return Err(LogError::Damaged {
+                        path: segment.path,
+                        offset_bytes: 0,
+                        what: "it does not go on from the segment before it",
+                    });
+                }
             }
-        } else {
-            read.contents =
-                LogContents::starting_after(header.last, header.purged, header.committed);
+            None => {
+                let SegmentHeader {
+                    last,
+                    purged,
+                    committed,
+                    ..
+                } = segment.header;
+                read.contents = LogContents::starting_after(last, purged, committed);
+            }
         }
-        sealed = take_in(&mut read, &header, &scan, file, path)?;
+        read.take_in(segment)?;
     }
-    if sealed && let Some(last) = read.segments.last() {
+    if let Some(last) = read.segments.last()
+        && last.scan.end == SegmentEnd::Sealed
+    {
         return Err(LogError::MissingSegment {
-            number: last.number + 1,
+            number: last.header.number + 1,
         });
     }
     read.contents.validate()?;
     Ok(read)
 }
 
-fn read_header(
-    file: &dyn crate::disk::File,
-    path: &Path,
-    identity: &LogIdentity,
-) -> Result<SegmentHeader, LogError> {
-    let damaged = LogError::Damaged {
-        path: path.to_owned(),
-        offset_bytes: 0,
-        entry: None,
-    };
-    let Ok(bytes) = read_exact_at(file, 0, usize::try_from(SEGMENT_HEADER_BYTES).unwrap_or(0))
-    else {
-        return Err(damaged);
-    };
-    match decode_segment_header(&bytes) {
-        SegmentHeaderRead::Good {
-            header,
-            identity: found,
-        } if found == *identity => Ok(header),
-        SegmentHeaderRead::Good {
-            identity: found, ..
-        } => Err(LogError::WrongIdentity {
-            path: path.to_owned(),
-            found,
-            expected: *identity,
-        }),
-        SegmentHeaderRead::UnknownFormat(version) => Err(LogError::UnknownFormat {
-            path: path.to_owned(),
-            version,
-        }),
-        SegmentHeaderRead::Damaged => Err(damaged),
+fn broken_off(segment: &ReadSegment) -> LogError {
+    LogError::Damaged {
+        path: segment.path.clone(),
+        offset_bytes: segment.scan.end_bytes,
+        what: "its end is gone, though the next segment was written",
     }
 }
 
-/// Takes in one segment; returns whether it is sealed.
-fn take_in(
-    read: &mut ReadLog,
-    header: &SegmentHeader,
-    scan: &SegmentScan,
-    file: Box<dyn crate::disk::File>,
+fn read_segment(
+    file_system: &SharedFileSystem,
     path: PathBuf,
-) -> Result<bool, LogError> {
-    read.next_batch = read.next_batch.max(header.next_batch);
-    let mut highest_index = None;
-    for record in &scan.records {
-        let location = EntryLocation {
-            position: record.header.position,
-            segment: header.number,
-            offset_bytes: record.offset_bytes,
-            payload_bytes: record.header.payload_bytes,
-        };
-        read.contents.apply(record.header.kind, location)?;
-        read.next_batch = read.next_batch.max(record.header.batch + 1);
-        if record.header.kind == RecordKind::Entry {
-            highest_index = highest_index.max(Some(record.header.position.index));
-        }
+    identity: &LogIdentity,
+    mode: OpenMode,
+) -> Result<ReadSegment, LogError> {
+    let file = file_system
+        .open(&path, mode)
+        .map_err(|source| LogError::io("open", &path, source))?;
+    // What the page cache shows may never have reached the disk.
+    file.forget_cached()
+        .map_err(|source| LogError::io("read", &path, source))?;
+    let (header, damaged_header) = read_header(file.as_ref(), &path, identity)?;
+    let geometry = header.geometry;
+    let mut image = SegmentImage::read(file.as_ref(), geometry, 0);
+    let reach = Identifiers::read(&image, identity, header.number, geometry).reach_bytes();
+    if reach > image.end_bytes() {
+        image = SegmentImage::read(file.as_ref(), geometry, reach);
     }
-    let sealed = match &scan.end {
-        SegmentEnd::Clean => false,
-        SegmentEnd::Sealed => true,
-        SegmentEnd::Torn { garbage_end_bytes } => {
-            read.torn_tail = Some(TornTail {
-                path: path.clone(),
-                offset_bytes: scan.end_bytes,
-                bytes: garbage_end_bytes - scan.end_bytes,
-            });
-            // The torn batch used this number; the next one must be told apart from it.
-            read.next_batch += 1;
-            false
-        }
-        SegmentEnd::Damaged { entry } => {
-            return Err(LogError::Damaged {
-                path,
-                offset_bytes: scan.end_bytes,
-                entry: entry.map(|entry| entry.position),
-            });
-        }
-    };
-    read.end_bytes = scan.end_bytes;
-    let length_bytes = file
-        .length_bytes()
-        .map_err(|source| LogError::io("read the length of", &path, source))?;
-    read.segments.push(Segment {
-        number: header.number,
+    let scan = scan_segment(&image, identity, &header);
+    Ok(ReadSegment {
         path,
         file: Arc::from(file),
-        length_bytes,
-        highest_index,
-    });
-    Ok(sealed)
+        header,
+        damaged_header,
+        image,
+        scan,
+    })
+}
+
+/// Reads the header from either of its copies.
+fn read_header(
+    file: &dyn File,
+    path: &Path,
+    identity: &LogIdentity,
+) -> Result<(SegmentHeader, Option<usize>), LogError> {
+    let read_copy = |offset: Option<u64>| {
+        offset
+            .and_then(|offset| read_block(file, offset))
+            .map_or(SegmentHeaderRead::Damaged, |bytes| {
+                decode_segment_header(&bytes)
+            })
+    };
+    let length = file
+        .length_bytes()
+        .map_err(|source| LogError::io("read the length of", path, source))?;
+    let first = read_copy(Some(0));
+    let second_offset = match first {
+        SegmentHeaderRead::Good { header, .. } => Some(header.geometry.second_header()),
+        _ => length.checked_sub(BLOCK_BYTES),
+    };
+    let second = read_copy(second_offset);
+    let (found, damaged) = match (first, second) {
+        (SegmentHeaderRead::UnknownFormat(version), _)
+        | (_, SegmentHeaderRead::UnknownFormat(version)) => {
+            return Err(LogError::UnknownFormat {
+                path: path.to_owned(),
+                version,
+            });
+        }
+        (SegmentHeaderRead::Damaged, SegmentHeaderRead::Damaged) => {
+            return Err(LogError::Damaged {
+                path: path.to_owned(),
+                offset_bytes: 0,
+                what: "both copies of the segment's header are unreadable",
+            });
+        }
+        (first @ SegmentHeaderRead::Good { .. }, second) if first == second => (first, None),
+        (first @ SegmentHeaderRead::Good { .. }, _) => (first, Some(1)),
+        (SegmentHeaderRead::Damaged, second) => (second, Some(0)),
+    };
+    let SegmentHeaderRead::Good {
+        header,
+        identity: found,
+    } = found
+    else {
+        return Err(LogError::Missing);
+    };
+    if found != *identity {
+        return Err(LogError::WrongIdentity {
+            path: path.to_owned(),
+            found,
+            expected: *identity,
+        });
+    }
+    Ok((header, damaged))
+}
+
+impl ReadLog {
+    fn take_in(&mut self, segment: ReadSegment) -> Result<(), LogError> {
+        for (slot, record) in segment.scan.records.iter().enumerate() {
+            let location = EntryLocation {
+                position: record.slot.position,
+                segment: segment.header.number,
+                slot: slot as u64,
+                offset_bytes: record.slot.offset_bytes,
+                payload_bytes: record.slot.payload_bytes,
+            };
+            self.contents.apply(record.slot.kind, location)?;
+            if !record.readable {
+                self.contents.mark_unreadable(record.slot.position.index);
+            }
+        }
+        self.note_damage(&segment);
+        match &segment.scan.end {
+            SegmentEnd::Clean | SegmentEnd::Sealed => {}
+            SegmentEnd::Torn { bytes } => {
+                self.findings.torn_tail = Some(TornTail {
+                    path: segment.path.clone(),
+                    offset_bytes: segment.scan.end_bytes,
+                    bytes: *bytes,
+                });
+            }
+            SegmentEnd::Damaged { offset_bytes, what } => {
+                return Err(LogError::Damaged {
+                    path: segment.path,
+                    offset_bytes: *offset_bytes,
+                    what,
+                });
+            }
+        }
+        self.segments.push(segment);
+        Ok(())
+    }
+
+    fn note_damage(&mut self, segment: &ReadSegment) {
+        let path = segment.path.display();
+        let mended = &mut self.findings.mended;
+        if let Some(copy) = segment.damaged_header {
+            mended.push(format!("{path}: copy {copy} of its header"));
+        }
+        for damage in &segment.scan.damage {
+            mended.push(format!(
+                "{path}: headers of a batch at byte {}, from the identifiers",
+                damage.offset_bytes
+            ));
+        }
+        if !segment.scan.damaged_blocks.is_empty() {
+            mended.push(format!(
+                "{path}: {} blocks of identifiers, from the records",
+                segment.scan.damaged_blocks.len()
+            ));
+        }
+    }
 }

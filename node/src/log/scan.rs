@@ -1,35 +1,50 @@
-//! Reading one segment and saying where and how it stops being whole.
+//! Reading one segment: which records it has, which of them can be read, and how it ends.
+//!
+//! Nothing here touches a disk. Every record is known from two places, its own header and its slot
+//! in the identifier region; either is enough to name it. What can be made whole from the other
+//! place is listed to be mended, what cannot is known by name and has to come from a peer, and what
+//! has lost its name is damage that ends the reading.
 
-use std::io;
-
-use super::format::{
-    LogIdentity, RECORD_ALIGNMENT_BYTES, RECORD_HEADER_BYTES, RECORD_MAGIC, RECORD_TRAILER,
-    RecordHeader, RecordKind, SECTOR_BYTES, SEGMENT_HEADER_BYTES, decode_record_header,
-    payload_matches, record_bytes,
+use super::identifiers::{Identifiers, SlotState};
+use super::image::SegmentImage;
+use super::layout::{
+    BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, LogIdentity, PayloadDigest, RECORD_HEADER_BYTES,
+    RecordHeader, RecordKind, SECTOR_BYTES, SLOTS_A_BLOCK, SectorUse, SegmentHeader, Slot,
+    decode_batch_header, decode_record_header, next_chain, record_bytes, sector_use,
 };
-use crate::disk::{File, read_exact_at};
 
-/// One whole record.
-#[derive(Clone, Copy, Debug)]
+/// One record of a segment. Its number among the records is the number of its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ScannedRecord {
-    pub(crate) header: RecordHeader,
+    pub(crate) slot: Slot,
+    /// Whether its payload is the one that was written.
+    pub(crate) readable: bool,
+}
+
+/// A batch of which something has to be written anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BatchDamage {
     pub(crate) offset_bytes: u64,
+    /// The header to write, when it is damaged.
+    pub(crate) header: Option<BatchHeader>,
+    /// Numbers of records whose headers are damaged while their payloads are good or empty.
+    pub(crate) records: Vec<usize>,
 }
 
 /// How a segment ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SegmentEnd {
-    /// Zeros up to the end of the file: nothing was written behind the last record.
+    /// Nothing was written behind the last record.
     Clean,
-    /// A seal: the next segment goes on.
+    /// The next segment goes on.
     Sealed,
-    /// The last batch is incomplete: a part of what should be there was never written, and no
-    /// later batch exists. A batch is acknowledged only after its fsync, so this one never was.
-    Torn { garbage_end_bytes: u64 },
-    /// Something that had been written is not readable.
+    /// What stands behind the last whole batch provably was never acknowledged: a part of it, or
+    /// of its identifiers, was never durably written, and no later batch exists.
+    Torn { bytes: u64 },
+    /// Something that was written is not readable and has lost its name.
     Damaged {
-        /// The name of the entry, when its header can still be read.
-        entry: Option<RecordHeader>,
+        offset_bytes: u64,
+        what: &'static str,
     },
 }
 
@@ -37,158 +52,394 @@ pub(crate) enum SegmentEnd {
 #[derive(Debug)]
 pub(crate) struct SegmentScan {
     pub(crate) records: Vec<ScannedRecord>,
-    /// Where the next record belongs: behind the last whole one.
+    pub(crate) damage: Vec<BatchDamage>,
+    /// Numbers of identifier blocks to write anew.
+    pub(crate) damaged_blocks: Vec<u64>,
+    /// Where the next batch belongs.
     pub(crate) end_bytes: u64,
+    /// The last batch that is here, or the one before the segment's first.
+    pub(crate) last_batch: u64,
+    /// The chain over everything up to the end.
+    pub(crate) chain: [u8; 32],
     pub(crate) end: SegmentEnd,
 }
 
-/// Reads all records of a segment. Only the whole file is in memory, never more than one segment.
+/// Reads all records of a segment.
 pub(crate) fn scan_segment(
-    file: &dyn File,
+    image: &SegmentImage,
     identity: &LogIdentity,
-    segment: u64,
-) -> io::Result<SegmentScan> {
-    let length = file.length_bytes()?;
-    let body_bytes = usize::try_from(length.saturating_sub(SEGMENT_HEADER_BYTES)).unwrap_or(0);
-    let body = read_exact_at(file, SEGMENT_HEADER_BYTES, body_bytes)?;
-    Ok(scan_body(&body, identity, segment))
+    header: &SegmentHeader,
+) -> SegmentScan {
+    let identifiers = Identifiers::read(image, identity, header.number, header.geometry);
+    let mut scanner = Scanner {
+        image,
+        identity,
+        header,
+        scan: SegmentScan {
+            records: Vec::new(),
+            damage: Vec::new(),
+            damaged_blocks: identifiers.damaged_blocks.clone(),
+            end_bytes: header.geometry.payloads_start(),
+            last_batch: header.first_batch.saturating_sub(1),
+            chain: header.chain,
+            end: SegmentEnd::Clean,
+        },
+        identifiers,
+    };
+    loop {
+        if let Some(end) = scanner.read_batch() {
+            scanner.scan.end = end;
+            // Blocks without records are free space, which is seen to where the log goes on.
+            let records = scanner.scan.records.len() as u64;
+            scanner
+                .scan
+                .damaged_blocks
+                .retain(|block| block * (SLOTS_A_BLOCK as u64) < records);
+            return scanner.scan;
+        }
+    }
 }
 
-fn scan_body(body: &[u8], identity: &LogIdentity, segment: u64) -> SegmentScan {
-    let mut records: Vec<ScannedRecord> = Vec::new();
-    let mut at = 0_usize;
-    let end = loop {
-        let offset_bytes = SEGMENT_HEADER_BYTES + at as u64;
-        let Some(header) = body
-            .get(at..)
-            .and_then(|rest| decode_record_header(rest, identity, segment, offset_bytes))
-        else {
-            break judge_bad_header(body, at, identity, segment, last_batch(&records));
+struct Scanner<'a> {
+    image: &'a SegmentImage,
+    identity: &'a LogIdentity,
+    header: &'a SegmentHeader,
+    identifiers: Identifiers,
+    scan: SegmentScan,
+}
+
+/// What walking over the records of one batch gave.
+struct Walk {
+    batch: u64,
+    records: Vec<ScannedRecord>,
+    /// Numbers, within the segment, of records with damaged headers that can be rebuilt.
+    rebuildable: Vec<usize>,
+    /// Where the records end.
+    end_bytes: u64,
+    /// A record without a name stands here.
+    nameless: Option<u64>,
+    /// A slot of this batch was never written.
+    unwritten_slot: bool,
+    contradiction: bool,
+}
+
+impl Walk {
+    fn is_whole(&self) -> bool {
+        self.nameless.is_none() && self.records.iter().all(|record| record.readable)
+    }
+}
+
+impl Scanner<'_> {
+    fn damaged(&self, what: &'static str) -> SegmentEnd {
+        SegmentEnd::Damaged {
+            offset_bytes: self.scan.end_bytes,
+            what,
+        }
+    }
+
+    fn batch_header_at(&self, offset_bytes: u64) -> Option<BatchHeader> {
+        let bytes = self.image.get(offset_bytes, BATCH_HEADER_BYTES as u64)?;
+        decode_batch_header(bytes, self.identity, self.header.number, offset_bytes)
+            .filter(|header| header.batch > self.scan.last_batch)
+    }
+
+    fn record_header_at(&self, offset_bytes: u64, batch: u64) -> Option<RecordHeader> {
+        let bytes = self.image.get(offset_bytes, RECORD_HEADER_BYTES as u64)?;
+        decode_record_header(bytes, self.identity, self.header.number, offset_bytes)
+            .filter(|header| header.batch == batch)
+    }
+
+    /// The next slot, when it names a record at `offset_bytes`.
+    fn slot_at(&self, number: usize, offset_bytes: u64) -> Option<Slot> {
+        self.identifiers
+            .known(number)
+            .filter(|slot| slot.offset_bytes == offset_bytes)
+    }
+
+    /// Reads the next batch; gives the end of the segment instead when there is none.
+    fn read_batch(&mut self) -> Option<SegmentEnd> {
+        let start = self.scan.end_bytes;
+        let first = self.scan.records.len();
+        let header = self.batch_header_at(start);
+        let slot = self
+            .slot_at(first, start + BATCH_HEADER_BYTES as u64)
+            .filter(|slot| slot.batch > self.scan.last_batch);
+        let batch = match (header, slot) {
+            (None, None) => return Some(self.judge_end()),
+            (Some(header), Some(slot)) if header.batch != slot.batch => {
+                return Some(self.damaged("a batch and its identifiers contradict each other"));
+            }
+            (Some(BatchHeader { batch, .. }), _) | (None, Some(Slot { batch, .. })) => batch,
         };
-        let payload_start = at + RECORD_HEADER_BYTES;
-        let whole = body
-            .get(payload_start..payload_start + header.payload_bytes)
-            .is_some_and(|payload| {
-                payload_matches(&header, payload, identity, segment, offset_bytes)
+        let walk = self.walk(start, first, batch, header.as_ref());
+        if walk.contradiction {
+            return Some(self.damaged("a record and its identifiers contradict each other"));
+        }
+        // A header that was never written is that of a batch which was never acknowledged, even if
+        // all that is known of its records is whole: there may have been more of them.
+        let whole = walk.is_whole()
+            && (header.is_some() || self.sector_use(start) != Some(SectorUse::Free));
+        if !whole && self.is_torn(start, &walk, header.as_ref()) {
+            return Some(SegmentEnd::Torn {
+                bytes: self.written_bytes_from(start),
             });
-        if !whole {
-            break judge_bad_payload(body, at, &header, identity, segment);
         }
-        records.push(ScannedRecord {
-            header,
-            offset_bytes,
+        if let Some(offset_bytes) = walk.nameless {
+            return Some(SegmentEnd::Damaged {
+                offset_bytes,
+                what: "a record that was written cannot be read and has lost its name",
+            });
+        }
+        self.take_in(start, walk, header)
+    }
+
+    fn walk(&self, start: u64, first: usize, batch: u64, header: Option<&BatchHeader>) -> Walk {
+        let mut walk = Walk {
+            batch,
+            records: Vec::new(),
+            rebuildable: Vec::new(),
+            end_bytes: start + BATCH_HEADER_BYTES as u64,
+            nameless: None,
+            unwritten_slot: false,
+            contradiction: false,
+        };
+        let body_end =
+            header.map(|header| start + BATCH_HEADER_BYTES as u64 + u64::from(header.body_bytes));
+        loop {
+            let number = first + walk.records.len();
+            if let Some(header) = header
+                && walk.records.len() == header.records as usize
+            {
+                walk.contradiction |= body_end != Some(walk.end_bytes);
+                return walk;
+            }
+            let found = self.record_header_at(walk.end_bytes, batch);
+            let slot = self
+                .slot_at(number, walk.end_bytes)
+                .filter(|slot| slot.batch == batch);
+            walk.unwritten_slot |= self.identifiers.get(number) == SlotState::NeverWritten
+                && (header.is_some() || found.is_some());
+            let slot = match (&found, slot) {
+                (Some(found), Some(slot)) => {
+                    if !agree(found, &slot) {
+                        walk.contradiction = true;
+                        return walk;
+                    }
+                    slot
+                }
+                (Some(found), None) => named_by(found, walk.end_bytes),
+                (None, Some(slot)) => slot,
+                (None, None) => {
+                    // Without the batch's header its end is where slots say that it ends.
+                    let may_go_on = match self.identifiers.get(number) {
+                        SlotState::NeverWritten => false,
+                        SlotState::Known(next) => next.batch == batch,
+                        SlotState::Unknown => true,
+                    };
+                    if header.is_some() || may_go_on {
+                        walk.nameless = Some(walk.end_bytes);
+                    }
+                    return walk;
+                }
+            };
+            let readable = self.payload_is_good(&slot, found.as_ref());
+            if readable && found.is_none() {
+                walk.rebuildable.push(number);
+            }
+            walk.end_bytes += record_bytes(slot.payload_bytes);
+            walk.records.push(ScannedRecord { slot, readable });
+            if body_end.is_some_and(|end| walk.end_bytes > end) {
+                walk.contradiction = true;
+                return walk;
+            }
+        }
+    }
+
+    /// An empty payload cannot be damaged: its record is rebuilt from its slot.
+    fn payload_is_good(&self, slot: &Slot, found: Option<&RecordHeader>) -> bool {
+        if slot.payload_bytes == 0 {
+            return true;
+        }
+        let offset = slot.offset_bytes + RECORD_HEADER_BYTES as u64;
+        let Some(payload) = self.image.get(offset, slot.payload_bytes as u64) else {
+            return false;
+        };
+        match found {
+            Some(header) => crc32c::crc32c(payload) == header.payload_crc,
+            None => PayloadDigest::of(payload) == slot.digest,
+        }
+    }
+
+    fn take_in(
+        &mut self,
+        start: u64,
+        walk: Walk,
+        header: Option<BatchHeader>,
+    ) -> Option<SegmentEnd> {
+        if header.is_some_and(|header| header.chain != self.scan.chain) {
+            return Some(self.damaged("the chain is broken: something before was replaced"));
+        }
+        let body_bytes = walk.end_bytes - start - BATCH_HEADER_BYTES as u64;
+        let rebuilt = header.is_none().then(|| BatchHeader {
+            batch: walk.batch,
+            boot_count: 0,
+            body_bytes: u32::try_from(body_bytes).unwrap_or(u32::MAX),
+            records: u32::try_from(walk.records.len()).unwrap_or(u32::MAX),
+            chain: self.scan.chain,
         });
-        at += usize::try_from(record_bytes(header.payload_bytes)).unwrap_or(usize::MAX);
-        if header.kind == RecordKind::Sealed {
-            break SegmentEnd::Sealed;
+        let slots = walk.records.iter().map(|record| &record.slot);
+        self.scan.chain = next_chain(&self.scan.chain, walk.batch, slots);
+        if rebuilt.is_some() || !walk.rebuildable.is_empty() {
+            self.scan.damage.push(BatchDamage {
+                offset_bytes: start,
+                header: rebuilt,
+                records: walk.rebuildable,
+            });
         }
-    };
-    SegmentScan {
-        records,
-        end_bytes: SEGMENT_HEADER_BYTES + at as u64,
-        end,
+        let sealed = walk
+            .records
+            .last()
+            .is_some_and(|record| record.slot.kind == RecordKind::Sealed);
+        let first = self.scan.records.len();
+        self.scan.records.extend(walk.records);
+        for number in first..self.scan.records.len() {
+            self.note_slot(number);
+        }
+        self.scan.last_batch = walk.batch;
+        self.scan.end_bytes = walk.end_bytes.next_multiple_of(BLOCK_BYTES);
+        sealed.then_some(SegmentEnd::Sealed)
     }
-}
 
-fn last_batch(records: &[ScannedRecord]) -> Option<u64> {
-    records.last().map(|record| record.header.batch)
-}
+    /// Lists the block of a record whose slot is not there to be written anew.
+    fn note_slot(&mut self, number: usize) {
+        if matches!(self.identifiers.get(number), SlotState::Known(_)) {
+            return;
+        }
+        let block = (number / SLOTS_A_BLOCK) as u64;
+        if !self.scan.damaged_blocks.contains(&block) {
+            self.scan.damaged_blocks.push(block);
+        }
+    }
 
-/// The end of the last byte that is not zero, at or after `from`.
-fn garbage_end(body: &[u8], from: usize) -> Option<usize> {
-    body.get(from..)?
-        .iter()
-        .rposition(|byte| *byte != 0)
-        .map(|position| from + position + 1)
-}
+    /// Whether a batch that is not whole provably was never acknowledged: it is the last one, it
+    /// is not marked as flushed, and a sector of it or of its identifiers was never written. A
+    /// batch is acknowledged only after the sync of all of these.
+    fn is_torn(&self, start: u64, walk: &Walk, header: Option<&BatchHeader>) -> bool {
+        if self.identifiers.flushed_batch >= walk.batch || self.exists_after(start, walk.batch) {
+            return false;
+        }
+        let end = match (header, walk.nameless) {
+            (Some(header), _) => start + BATCH_HEADER_BYTES as u64 + u64::from(header.body_bytes),
+            (None, None) => walk.end_bytes,
+            (None, Some(_)) => self.image.end_bytes(),
+        };
+        walk.unwritten_slot || self.has_free_sector(start, end.max(start + SECTOR_BYTES))
+    }
 
-/// Any record behind `from` that belongs where it stands, of a batch later than `batch`.
-fn later_batch_exists(
-    body: &[u8],
-    from: usize,
-    batch: Option<u64>,
-    identity: &LogIdentity,
-    segment: u64,
-) -> bool {
-    let alignment = usize::try_from(RECORD_ALIGNMENT_BYTES).unwrap_or(8);
-    let mut at = from.next_multiple_of(alignment);
-    while at + RECORD_HEADER_BYTES <= body.len() {
-        if body[at..at + 4] == RECORD_MAGIC
-            && let Some(header) = decode_record_header(
-                &body[at..],
-                identity,
-                segment,
-                SEGMENT_HEADER_BYTES + at as u64,
-            )
-            && batch.is_none_or(|batch| header.batch > batch)
+    fn has_free_sector(&self, start: u64, end: u64) -> bool {
+        (start
+            ..end
+                .next_multiple_of(BLOCK_BYTES)
+                .min(self.header.geometry.payloads_end()))
+            .step_by(usize::try_from(SECTOR_BYTES).unwrap_or(512))
+            .any(|offset| self.sector_use(offset) == Some(SectorUse::Free))
+    }
+
+    fn sector_use(&self, offset_bytes: u64) -> Option<SectorUse> {
+        if offset_bytes >= self.image.end_bytes() {
+            return Some(SectorUse::Zero);
+        }
+        self.image
+            .get(offset_bytes, SECTOR_BYTES)
+            .map(|bytes| sector_use(bytes, self.identity, self.header.number, offset_bytes))
+    }
+
+    /// Whether a batch after `batch` exists anywhere behind `start`: then `batch` was synced.
+    fn exists_after(&self, start: u64, batch: u64) -> bool {
+        self.identifiers
+            .known_from(self.scan.records.len())
+            .any(|slot| slot.batch > batch)
+            || self
+                .headers_behind(start)
+                .any(|header| header.batch > batch)
+    }
+
+    fn headers_behind(&self, start: u64) -> impl Iterator<Item = BatchHeader> {
+        let end = self
+            .image
+            .end_bytes()
+            .min(self.header.geometry.payloads_end());
+        (start + BLOCK_BYTES..end)
+            .step_by(usize::try_from(BLOCK_BYTES).unwrap_or(4096))
+            .filter_map(|offset| self.batch_header_at(offset))
+    }
+
+    /// Nothing at the end of what was read can be recognised as a batch: what is it?
+    fn judge_end(&self) -> SegmentEnd {
+        let start = self.scan.end_bytes;
+        let number = self.scan.records.len();
+        if self.identifiers.flushed_batch > self.scan.last_batch {
+            return self.damaged("a batch that was acknowledged is gone");
+        }
+        // A torn batch may have lost its header and its first slots, but it is the only one.
+        let mut later = self.identifiers.known_from(number).map(|slot| slot.batch);
+        let torn_batch = later.next();
+        if later.any(|batch| Some(batch) != torn_batch)
+            || self.headers_behind(start).next().is_some()
         {
-            return true;
+            return self.damaged("a batch that was acknowledged cannot be recognised");
         }
-        at += alignment;
-    }
-    false
-}
-
-/// Whether a whole sector of `range` was never written. Segments are zeroed before use and entries
-/// never hold a sector of zeros (their payloads are text and compact binary), so a sector of zeros
-/// inside a record means that the write of its batch did not finish.
-fn has_unwritten_sector(body: &[u8], start: usize, end: usize) -> bool {
-    let sector = usize::try_from(SECTOR_BYTES).unwrap_or(512);
-    let end = end.min(body.len());
-    // Sector borders are those of the file; the header block is a multiple of the sector.
-    let mut at = start / sector * sector;
-    while at < end {
-        let from = at.max(start);
-        let to = (at + sector).min(end);
-        if body[from..to].iter().all(|byte| *byte == 0) {
-            return true;
+        if start >= self.header.geometry.payloads_end() {
+            return SegmentEnd::Clean;
         }
-        at += sector;
+        let slot_was_never_written = self.identifiers.get(number) == SlotState::NeverWritten;
+        let first_sector = self.sector_use(start);
+        if !slot_was_never_written && first_sector != Some(SectorUse::Free) {
+            return self.damaged("what stands behind the last record cannot be recognised");
+        }
+        let bytes = self.written_bytes_from(start);
+        if bytes == 0 && torn_batch.is_none() {
+            SegmentEnd::Clean
+        } else {
+            SegmentEnd::Torn { bytes }
+        }
     }
-    false
+
+    /// Length of what is neither free nor zero from `start` on.
+    fn written_bytes_from(&self, start: u64) -> u64 {
+        let end = self
+            .image
+            .end_bytes()
+            .min(self.header.geometry.payloads_end());
+        let sectors = end.saturating_sub(start) / SECTOR_BYTES;
+        (0..sectors)
+            .rev()
+            .map(|sector| start + sector * SECTOR_BYTES)
+            .find(|offset| {
+                !matches!(
+                    self.sector_use(*offset),
+                    Some(SectorUse::Free | SectorUse::Zero)
+                )
+            })
+            .map_or(0, |offset| offset + SECTOR_BYTES - start)
+    }
 }
 
-fn judge_bad_header(
-    body: &[u8],
-    at: usize,
-    identity: &LogIdentity,
-    segment: u64,
-    last_batch: Option<u64>,
-) -> SegmentEnd {
-    let Some(garbage_end_bytes) = garbage_end(body, at) else {
-        return SegmentEnd::Clean;
-    };
-    // The damaged record is of the last batch or the one after it; anything later than that was
-    // written after this had been synced.
-    let newest_possible = last_batch.map_or(0, |batch| batch + 1);
-    if later_batch_exists(body, at, Some(newest_possible), identity, segment) {
-        return SegmentEnd::Damaged { entry: None };
-    }
-    if has_unwritten_sector(body, at, at + RECORD_HEADER_BYTES) {
-        return SegmentEnd::Torn {
-            garbage_end_bytes: SEGMENT_HEADER_BYTES + garbage_end_bytes as u64,
-        };
-    }
-    SegmentEnd::Damaged { entry: None }
+fn agree(found: &RecordHeader, slot: &Slot) -> bool {
+    found.kind == slot.kind
+        && found.position == slot.position
+        && found.payload_bytes == slot.payload_bytes
+        && found.digest == slot.digest
 }
 
-fn judge_bad_payload(
-    body: &[u8],
-    at: usize,
-    header: &RecordHeader,
-    identity: &LogIdentity,
-    segment: u64,
-) -> SegmentEnd {
-    let payload_start = at + RECORD_HEADER_BYTES;
-    let end = payload_start + header.payload_bytes + RECORD_TRAILER.len();
-    if !later_batch_exists(body, payload_start, Some(header.batch), identity, segment)
-        && (end > body.len() || has_unwritten_sector(body, payload_start, end))
-    {
-        return SegmentEnd::Torn {
-            garbage_end_bytes: SEGMENT_HEADER_BYTES + garbage_end(body, at).unwrap_or(at) as u64,
-        };
-    }
-    SegmentEnd::Damaged {
-        entry: Some(*header),
+/// What a record says of itself, as its slot would.
+pub(crate) fn named_by(found: &RecordHeader, offset_bytes: u64) -> Slot {
+    Slot {
+        kind: found.kind,
+        position: found.position,
+        batch: found.batch,
+        offset_bytes,
+        payload_bytes: found.payload_bytes,
+        digest: found.digest,
     }
 }

@@ -7,16 +7,19 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::contents::{EntryLocation, LogContents};
-use super::files::{LogFiles, SegmentReaders};
-use super::format::RecordKind;
-use super::open::{LogError, OpenedLog};
+use super::error::LogError;
+use super::files::LogFiles;
+use super::layout::RecordKind;
+use super::open::OpenedLog;
+use super::segment::SegmentReaders;
 use crate::identity::{IdentityError, StoredVote, SuperblockFile, VoteError, VoteFile};
 use crate::position::LogPosition;
 
@@ -25,6 +28,8 @@ const CACHE_BYTES: usize = 32 * 1024 * 1024;
 /// Records written and synced together.
 const MAXIMUM_BATCH_RECORDS: usize = 4096;
 const MAXIMUM_BATCH_BYTES: usize = 32 * 1024 * 1024;
+/// When nothing was written for so long, the mark of what is flushed is made durable by itself.
+const IDLE: Duration = Duration::from_millis(20);
 
 /// Called once the operation, and every one before it, is durable or has failed.
 pub type Completion = Box<dyn FnOnce(Result<(), io::Error>) + Send>;
@@ -116,6 +121,14 @@ impl LogStore {
         vote: VoteFile,
         superblock: Arc<Mutex<SuperblockFile>>,
     ) -> Result<Self, io::Error> {
+        let mut opened = opened;
+        {
+            let superblock = superblock.lock().unwrap_or_else(PoisonError::into_inner);
+            let superblock = superblock.current();
+            opened
+                .files
+                .set_writer(superblock.cluster_uuid, superblock.boot_count);
+        }
         let readers = opened.files.readers();
         let view = Arc::new(Mutex::new(View {
             last: opened.contents.last(),
@@ -289,6 +302,46 @@ impl LogStore {
             .collect()
     }
 
+    /// The entries that are known by name only, in order.
+    #[must_use]
+    pub fn unreadable(&self) -> Vec<LogPosition> {
+        let view = lock(&self.view);
+        view.contents
+            .unreadable()
+            .map(|location| location.position)
+            .collect()
+    }
+
+    /// Notes that an entry was found to be unreadable.
+    pub fn mark_unreadable(&self, position: LogPosition) {
+        let mut view = lock(&self.view);
+        if view.holds(position) {
+            view.contents.mark_unreadable(position.index);
+        }
+    }
+
+    /// Writes an entry's payload anew where it had been; durable and read back when it returns. The
+    /// payload is compared with the digest that was stored apart from it. An entry that is not held
+    /// any more needs no repair.
+    ///
+    /// # Errors
+    /// When it is another payload, or cannot be written.
+    pub fn repair(&self, position: LogPosition, payload: &Bytes) -> Result<(), LogError> {
+        let location = {
+            let view = lock(&self.view);
+            if !view.holds(position) {
+                return Ok(());
+            }
+            view.contents.get(position.index).copied()
+        };
+        let Some(location) = location else {
+            return Ok(());
+        };
+        self.readers.repair(&location, payload)?;
+        lock(&self.view).contents.mark_repaired(position.index);
+        Ok(())
+    }
+
     /// Why the log has stopped, once it has.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
@@ -297,6 +350,12 @@ impl LogStore {
 }
 
 impl View {
+    fn holds(&self, position: LogPosition) -> bool {
+        self.contents
+            .get(position.index)
+            .is_some_and(|location| location.position == position)
+    }
+
     fn cached(&self, index: u64) -> Option<&(LogPosition, Bytes)> {
         let first = self.cache.front()?.0.index;
         self.cache
@@ -348,9 +407,16 @@ impl Writer {
         let mut batch = Batch::default();
         loop {
             let operation = if batch.records.is_empty() && batch.completions.is_empty() {
-                match operations.recv() {
+                match operations.recv_timeout(IDLE) {
                     Ok(operation) => Some(operation),
-                    Err(_) => break,
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.flush_mark();
+                        match operations.recv() {
+                            Ok(operation) => Some(operation),
+                            Err(_) => break,
+                        }
+                    }
+                    Err(RecvTimeoutError::Disconnected) => break,
                 }
             } else {
                 operations.try_recv().ok()
@@ -373,6 +439,15 @@ impl Writer {
             }
         }
         self.flush(&mut batch);
+        self.flush_mark();
+    }
+
+    fn flush_mark(&mut self) {
+        let result = self
+            .check_alive()
+            .and_then(|()| Ok(self.files.flush_mark()?));
+        // Whoever comes next is told.
+        let _ = self.settle(result);
     }
 
     fn collect(operation: Operation, batch: &mut Batch) {

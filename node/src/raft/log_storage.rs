@@ -3,16 +3,18 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
 
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 use tokio::sync::oneshot;
 
 use super::codec::{decode_entry, encode_payload};
+use super::repair::Repairer;
 use super::types::{
     Entry, LogId, TypeConfig, Vote, to_log_id, to_position, to_stored_vote, to_vote,
 };
-use crate::log::{Completion, LogStore};
+use crate::log::{Completion, LogError, LogStore};
 
 /// Bytes of entries sent to a follower at once.
 const MAXIMUM_REPLICATION_BYTES: usize = 4 * 1024 * 1024;
@@ -21,11 +23,12 @@ const MAXIMUM_REPLICATION_BYTES: usize = 4 * 1024 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct LogStorage {
     log: LogStore,
+    repairer: Arc<Repairer>,
 }
 
 impl LogStorage {
-    pub(crate) fn new(log: LogStore) -> Self {
-        Self { log }
+    pub(crate) fn new(log: LogStore, repairer: Arc<Repairer>) -> Self {
+        Self { log, repairer }
     }
 
     async fn durably(&self, start: impl FnOnce(Completion)) -> Result<(), io::Error> {
@@ -48,11 +51,22 @@ impl LogStorage {
         if start >= end {
             return Ok(Vec::new());
         }
-        let log = self.log.clone();
-        let entries = tokio::task::spawn_blocking(move || log.read(start, end, maximum_bytes))
-            .await
-            .map_err(io::Error::other)?
-            .map_err(io::Error::other)?;
+        let entries = loop {
+            let log = self.log.clone();
+            let read = tokio::task::spawn_blocking(move || log.read(start, end, maximum_bytes))
+                .await
+                .map_err(io::Error::other)?;
+            match read {
+                Ok(entries) => break entries,
+                // An error would end the core. The entry exists: whoever reads it waits for it.
+                Err(LogError::Unreadable { entry, .. }) => self
+                    .repairer
+                    .wait_for(entry)
+                    .await
+                    .map_err(io::Error::other)?,
+                Err(error) => return Err(io::Error::other(error)),
+            }
+        };
         entries
             .into_iter()
             .map(|(position, payload)| decode_entry(position, &payload).map_err(io::Error::other))

@@ -10,6 +10,7 @@ mod network;
 mod node;
 mod peers;
 mod reads;
+mod repair;
 mod snapshots;
 mod state_machine;
 mod status;
@@ -18,8 +19,9 @@ mod writer;
 
 pub use compare::start_comparing;
 pub use failure::{Committed, MembershipFailure, ReadFailure, ReadPoint, WriteFailure};
-pub use node::{Node, NodeError, NodeOptions, StopReason};
+pub use node::{Node, NodeError, NodeOptions, PreparedNode, StopReason};
 pub use reads::Consistency;
+pub use repair::{PeerEntry, RepairSource};
 pub use snapshots::SnapshotError;
 
 pub(crate) use codec::{
@@ -28,5 +30,6 @@ pub(crate) use codec::{
 };
 pub(crate) use membership::Step as MembershipStep;
 pub(crate) use peers::EnvelopeError;
+pub(crate) use repair::other_members;
 pub(crate) use snapshots::{SnapshotFile, Snapshots};
 pub(crate) use types::{MemberAddresses, Membership, StoredMembership, TypeConfig, to_log_id};

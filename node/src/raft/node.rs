@@ -13,12 +13,14 @@ use uuid::Uuid;
 use super::log_storage::LogStorage;
 use super::network::Network;
 use super::peers::{LocalIdentity, LocalMarks, Peers};
-use super::snapshots::Snapshots;
+use super::repair::{MemberEntries, RepairSource, Repairer};
+use super::snapshots::{SnapshotFile, Snapshots};
 use super::state_machine::StateMachine;
 use super::types::TypeConfig;
 use super::writer::Writer;
 use crate::disk::VolumeLock;
 use crate::log::LogStore;
+use crate::position::LogPosition;
 use crate::recovery::Volume;
 use crate::sparql::update::EvaluationLimits;
 use crate::state::State;
@@ -67,6 +69,8 @@ pub struct Node {
     log: LogStore,
     snapshots: Snapshots,
     peers: Arc<Peers>,
+    repairer: Arc<Repairer>,
+    repair_source: Arc<RepairSource>,
     writer: Writer,
     options: NodeOptions,
     report: RecoveryReport,
@@ -77,37 +81,78 @@ pub struct Node {
     _lock: VolumeLock,
 }
 
-impl Node {
-    /// Starts the Raft core on an opened volume that is claimed for a cluster. It does nothing by
-    /// itself until [`Self::run`].
+/// A node whose log can be read by peers, and whose Raft core does not run yet.
+#[derive(Debug)]
+pub struct PreparedNode {
+    log: LogStore,
+    state: Arc<State>,
+    snapshots: Snapshots,
+    snapshot: Option<SnapshotFile>,
+    peers: Arc<Peers>,
+    repairer: Arc<Repairer>,
+    repair_source: Arc<RepairSource>,
+    report: RecoveryReport,
+    data: PathBuf,
+    lock: VolumeLock,
+}
+
+impl PreparedNode {
+    /// Starts the log of an opened volume that is claimed for a cluster, and the repair of what
+    /// cannot be read of it.
     ///
     /// # Errors
-    /// When the options do not fit together, or the core refuses the volume.
-    pub async fn start(
-        volume: Volume,
-        report: RecoveryReport,
-        options: NodeOptions,
-    ) -> Result<Arc<Self>, NodeError> {
-        let config = raft_config(&options)?;
+    /// When the log's thread cannot be started.
+    pub fn new(volume: Volume, report: RecoveryReport) -> Result<Self, NodeError> {
         let superblock = volume.superblock.current().clone();
-        let identity = LocalIdentity {
+        let peers = Arc::new(Peers::new(LocalIdentity {
             cluster_uuid: superblock.cluster_uuid,
             node_id: superblock.node_id,
             incarnation: superblock.incarnation,
             boot_count: superblock.boot_count,
-        };
-        let peers = Arc::new(Peers::new(identity));
+        }));
         let shared_superblock = Arc::new(Mutex::new(volume.superblock));
         let log =
             LogStore::start(volume.log, volume.vote, shared_superblock).map_err(NodeError::Log)?;
         let state = Arc::new(volume.state);
+        let entries = MemberEntries {
+            peers: peers.clone(),
+            state: state.clone(),
+        };
+        let repairer = Repairer::new(log.clone(), Arc::new(entries));
+        repairer.start();
+        Ok(Self {
+            repair_source: Arc::new(RepairSource::new(log.clone(), peers.clone())),
+            log,
+            state,
+            snapshots: volume.snapshots,
+            snapshot: volume.snapshot,
+            peers,
+            repairer,
+            report,
+            data: volume.data,
+            lock: volume.lock,
+        })
+    }
+
+    /// What peers may ask for already.
+    #[must_use]
+    pub fn repair_source(&self) -> Arc<RepairSource> {
+        self.repair_source.clone()
+    }
+
+    /// Starts the Raft core. It does nothing by itself until [`Node::run`].
+    ///
+    /// # Errors
+    /// When the options do not fit together, or the core refuses the volume.
+    pub async fn start(self, options: NodeOptions) -> Result<Arc<Node>, NodeError> {
+        let config = raft_config(&options)?;
         let state_machine =
-            StateMachine::new(state.clone(), volume.snapshots.clone(), volume.snapshot);
+            StateMachine::new(self.state.clone(), self.snapshots.clone(), self.snapshot);
         let raft = openraft::Raft::build(
-            superblock.node_id.0,
+            self.peers.identity().node_id.0,
             Arc::new(config),
-            Network::new(peers.clone()),
-            LogStorage::new(log.clone()),
+            Network::new(self.peers.clone()),
+            LogStorage::new(self.log.clone(), self.repairer.clone()),
             state_machine,
         )
         .await
@@ -115,25 +160,51 @@ impl Node {
         // Twice the election timeout: by then the others have had time to choose another leader.
         let writer = Writer::start(
             raft.clone(),
-            state.clone(),
+            self.state.clone(),
             options.evaluation_limits,
             options.election_timeout() * 2,
         );
-        Ok(Arc::new(Self {
+        Ok(Arc::new(Node {
             raft,
-            state,
-            log,
-            snapshots: volume.snapshots,
-            peers,
+            state: self.state,
+            log: self.log,
+            snapshots: self.snapshots,
+            peers: self.peers,
+            repairer: self.repairer,
+            repair_source: self.repair_source,
             writer,
             options,
-            report,
+            report: self.report,
             stopping: AtomicBool::new(false),
             last_contact: Mutex::new(None),
             divergences: Mutex::default(),
-            data: volume.data,
-            _lock: volume.lock,
+            data: self.data,
+            _lock: self.lock,
         }))
+    }
+}
+
+impl Node {
+    /// Prepares and starts a node at once, where no peer can ask for entries in between.
+    ///
+    /// # Errors
+    /// As [`PreparedNode::new`] and [`PreparedNode::start`].
+    pub async fn start(
+        volume: Volume,
+        report: RecoveryReport,
+        options: NodeOptions,
+    ) -> Result<Arc<Self>, NodeError> {
+        PreparedNode::new(volume, report)?.start(options).await
+    }
+
+    /// What peers that cannot read an entry may ask for.
+    pub(crate) fn repair_source(&self) -> &Arc<RepairSource> {
+        &self.repair_source
+    }
+
+    /// Log ids of entries that were repaired from peers since the start.
+    pub(crate) fn repaired_from_peers(&self) -> Vec<LogPosition> {
+        self.repairer.repaired()
     }
 
     /// Lets the Raft core go: call it once the peer port is served.
@@ -230,10 +301,7 @@ impl Node {
 
     /// Where this node stands, to be compared with what peers have seen of it.
     pub(crate) fn marks(&self) -> LocalMarks {
-        LocalMarks {
-            vote_term: self.log.vote().map_or(0, |vote| vote.term),
-            last_index: self.log.state().last.map(|last| last.index),
-        }
+        LocalMarks::of(&self.log)
     }
 
     /// A leader was heard just now.

@@ -10,6 +10,8 @@ use std::sync::{Mutex, PoisonError};
 use quadraft_protocol::{NodeId, v1};
 use uuid::Uuid;
 
+use crate::log::LogStore;
+
 /// Who this node is, for the envelope of every call.
 #[derive(Clone, Debug)]
 pub(crate) struct LocalIdentity {
@@ -24,6 +26,16 @@ pub(crate) struct LocalIdentity {
 pub(crate) struct LocalMarks {
     pub(crate) vote_term: u64,
     pub(crate) last_index: Option<u64>,
+}
+
+impl LocalMarks {
+    /// Those of a log and its vote.
+    pub(crate) fn of(log: &LogStore) -> Self {
+        Self {
+            vote_term: log.vote().map_or(0, |vote| vote.term),
+            last_index: log.state().last.map(|last| last.index),
+        }
+    }
 }
 
 /// Why a peer's call is refused.

@@ -8,6 +8,7 @@ use quadraft_protocol::v1;
 use super::codec::{log_id_message, position_message, stored_membership_message};
 use super::node::Node;
 use super::types::TypeConfig;
+use crate::position::LogPosition;
 
 impl Node {
     /// The whole status.
@@ -41,6 +42,8 @@ impl Node {
             not_ready_reason: readiness.err().unwrap_or_default(),
             recovery_report_json: serde_json::to_string(self.recovery_report()).unwrap_or_default(),
             divergences: self.divergences(),
+            unreadable: messages(self.log().unreadable()),
+            repaired_from_peers: messages(self.repaired_from_peers()),
         }
     }
 
@@ -108,6 +111,10 @@ impl Node {
             .and_then(|heartbeat| heartbeat.get(&id).copied().flatten())
             .is_some_and(|answered| answered.elapsed() < self.options().election_timeout())
     }
+}
+
+fn messages(positions: Vec<LogPosition>) -> Vec<v1::LogId> {
+    positions.into_iter().map(position_message).collect()
 }
 
 const MAXIMUM_READY_LAG_ENTRIES: u64 = 1000;

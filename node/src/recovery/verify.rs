@@ -102,7 +102,7 @@ fn read_volume(file_system: &SharedFileSystem, data: &Path, report: &mut VerifyR
         log_identity(&superblock),
         superblock.made_promises,
     ) {
-        Ok((contents, torn_tail)) => {
+        Ok((contents, findings)) => {
             log_is_whole = true;
             positions.last = contents.last();
             positions.purged = contents.purged();
@@ -112,7 +112,14 @@ fn read_volume(file_system: &SharedFileSystem, data: &Path, report: &mut VerifyR
             report.log_last = contents.last().map(|position| position.to_string());
             report.log_purged = contents.purged().map(|position| position.to_string());
             report.log_committed = contents.committed().map(|position| position.to_string());
-            if let Some(torn) = torn_tail {
+            report.mendable.extend(findings.mended);
+            for entry in contents.unreadable() {
+                report.damage.push(format!(
+                    "entry {} cannot be read; a peer may have it",
+                    entry.position
+                ));
+            }
+            if let Some(torn) = findings.torn_tail {
                 report.torn_tail_bytes = torn.bytes;
                 report.mendable.push(format!(
                     "{} has a torn tail of {} bytes at byte {}",

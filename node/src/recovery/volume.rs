@@ -9,7 +9,9 @@ use uuid::Uuid;
 use super::order::{Mending, Positions, judge};
 use super::refusal::Refusal;
 use super::store::{DerivedError, install, open_snapshots, open_store};
-use crate::disk::{LockError, OpenMode, SharedFileSystem, TwinError, VolumeLock};
+use crate::disk::{
+    LockError, OpenMode, SharedFileSystem, TwinError, VolumeLock, create_directories,
+};
 use crate::identity::{
     IdentityError, Superblock, SuperblockFile, VolumeState, VoteError, VoteFile,
 };
@@ -52,6 +54,8 @@ enum IdentityProblem {
         "the volume belongs to cluster {found}, but this node was started for cluster {expected}"
     )]
     OtherCluster { found: Uuid, expected: Uuid },
+    #[error("entry {entry} of the log cannot be read, and no other member is known that has it")]
+    NobodyToRepairFrom { entry: LogPosition },
     #[error("a restore onto this volume has not finished: run it again, or empty the volume")]
     RestoreIncomplete,
 }
@@ -67,10 +71,10 @@ pub fn open_volume(
     let started = Instant::now();
     let mut report = RecoveryReport::new(RecoveryOutcome::Clean, "the volume is whole");
     let data = options.data.as_path();
-    if let Err(error) = file_system.create_directories(data) {
+    if let Err(error) = create_directories(file_system.as_ref(), data) {
         return Err(Refusal::disk_failure(report, &error));
     }
-    let lock = match VolumeLock::acquire(data) {
+    let lock = match VolumeLock::acquire(file_system.as_ref(), data) {
         Ok(lock) => lock,
         Err(error @ LockError::InUse { .. }) => {
             return Err(Refusal::new(report, RefusalReason::InUse, &error));
@@ -90,6 +94,7 @@ pub fn open_volume(
     let state = open_store(file_system.as_ref(), data, &mut report)
         .map_err(|error| derived_error(&report, &error))?;
 
+    refuse_what_nobody_can_repair(&log, &state, &identity, &report)?;
     let positions = Positions {
         last: log.contents.last(),
         purged: log.contents.purged(),
@@ -270,7 +275,6 @@ fn open_the_log(
     report: &mut RecoveryReport,
 ) -> Result<OpenedLog, Refusal> {
     let folder = options.data.join("log");
-    // The identity of the log is that of the node alone: it is there before the cluster is known.
     let opened = open_log(
         file_system,
         &folder,
@@ -280,7 +284,7 @@ fn open_the_log(
     );
     match opened {
         Ok(log) => {
-            if let Some(torn) = &log.torn_tail {
+            if let Some(torn) = &log.findings.torn_tail {
                 report.torn_tail_truncated_bytes = torn.bytes;
                 report.recovered_files.push(format!(
                     "{} (torn tail at byte {})",
@@ -288,6 +292,15 @@ fn open_the_log(
                     torn.offset_bytes
                 ));
             }
+            for mended in &log.findings.mended {
+                report.corrupted_files.push(mended.clone());
+                report.recovered_files.push(mended.clone());
+            }
+            report.unreadable_entries = log
+                .contents
+                .unreadable()
+                .map(|location| location.position.to_string())
+                .collect();
             Ok(log)
         }
         Err(error) => {
@@ -303,21 +316,45 @@ fn open_the_log(
                     report.corrupted_files.push(path.display().to_string());
                     RefusalReason::LogDamaged
                 }
-                LogError::MissingSegment { .. } | LogError::TooLarge { .. } => {
-                    RefusalReason::LogDamaged
-                }
+                LogError::MissingSegment { .. }
+                | LogError::TooLarge { .. }
+                | LogError::Unreadable { .. }
+                | LogError::OtherPayload { .. } => RefusalReason::LogDamaged,
             };
             Err(Refusal::new(report.clone(), reason, &error))
         }
     }
 }
 
+/// An entry that cannot be read is fetched from another member while the node runs. Without one, it
+/// is lost as far as this volume knows: every byte is kept, and nothing is served.
+fn refuse_what_nobody_can_repair(
+    log: &OpenedLog,
+    state: &State,
+    identity: &Superblock,
+    report: &RecoveryReport,
+) -> Result<(), Refusal> {
+    let Some(first) = log.contents.unreadable().next() else {
+        return Ok(());
+    };
+    let membership = state.membership();
+    if !crate::raft::other_members(membership.as_deref(), identity.node_id).is_empty() {
+        return Ok(());
+    }
+    let problem = IdentityProblem::NobodyToRepairFrom {
+        entry: first.position,
+    };
+    Err(Refusal::new(
+        report.clone(),
+        RefusalReason::LogDamaged,
+        &problem,
+    ))
+}
+
 /// Who writes the log of this volume.
 pub(crate) fn log_identity(superblock: &Superblock) -> LogIdentity {
     LogIdentity {
-        // A local cluster is claimed after the log was made; incarnation and node id say enough
-        // about whose log it is, and the superblock ties them to the cluster.
-        cluster_uuid: Uuid::nil(),
+        cluster_uuid: superblock.cluster_uuid,
         node_id: superblock.node_id,
         incarnation: superblock.incarnation,
     }

@@ -1,0 +1,75 @@
+//! Entries for peers that cannot read them.
+
+use std::sync::Arc;
+
+use quadraft_protocol::v1;
+use quadraft_protocol::v1::repair_server::Repair;
+use tonic::{Request, Response, Status};
+
+use super::raft::refuse_envelope;
+use crate::position::LogPosition;
+use crate::raft::{PeerEntry, RepairSource};
+
+/// Bytes of entries in one answer, unless the first alone has more.
+const MAXIMUM_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+
+#[derive(Debug)]
+pub(super) struct RepairService {
+    source: Arc<RepairSource>,
+}
+
+impl RepairService {
+    pub(super) fn new(source: Arc<RepairSource>) -> Self {
+        Self { source }
+    }
+}
+
+fn to_message(entry: PeerEntry) -> v1::FetchedEntry {
+    use v1::fetched_entry::State;
+    let (state, payload) = match entry {
+        PeerEntry::Held(payload) => (State::Held, payload),
+        PeerEntry::Unreadable => (State::Unreadable, bytes::Bytes::new()),
+        PeerEntry::NotHeld => (State::NotHeld, bytes::Bytes::new()),
+    };
+    v1::FetchedEntry {
+        state: state.into(),
+        payload,
+    }
+}
+
+#[tonic::async_trait]
+impl Repair for RepairService {
+    async fn fetch_entries(
+        &self,
+        request: Request<v1::FetchEntriesRequest>,
+    ) -> Result<Response<v1::FetchEntriesResponse>, Status> {
+        let request = request.into_inner();
+        self.source
+            .check(request.envelope.as_ref())
+            .map_err(|error| refuse_envelope(&error))?;
+        let source = self.source.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut bytes = 0;
+            let mut entries = Vec::new();
+            for log_id in &request.log_ids {
+                if bytes >= MAXIMUM_ANSWER_BYTES {
+                    break;
+                }
+                let entry = to_message(source.entry(LogPosition {
+                    term: log_id.term,
+                    index: log_id.index,
+                }));
+                bytes += entry.payload.len();
+                entries.push(entry);
+            }
+            entries
+        });
+        let entries = reading
+            .await
+            .map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(v1::FetchEntriesResponse {
+            entries,
+            responder: Some(self.source.responder()),
+        }))
+    }
+}

@@ -1,0 +1,94 @@
+//! The bytes of one segment, with what could not be read.
+
+use std::io;
+
+use super::layout::{Geometry, SECTOR_BYTES};
+use crate::disk::File;
+
+const CHUNK_BYTES: u64 = 1024 * 1024;
+
+/// A segment as it was read. A sector that the disk does not give is known as such: it is never
+/// taken for one that holds nothing.
+#[derive(Debug)]
+pub(crate) struct SegmentImage {
+    bytes: Vec<u8>,
+    /// Numbers of the sectors that could not be read, sorted.
+    unreadable: Vec<u64>,
+}
+
+impl SegmentImage {
+    /// Reads a segment of `length_bytes`, whatever the length of its file: what is beyond its end
+    /// is unreadable. Reading stops early where space was never written to, behind `needed_bytes`.
+    pub(crate) fn read(file: &dyn File, geometry: Geometry, needed_bytes: u64) -> Self {
+        let mut image = Self {
+            bytes: Vec::new(),
+            unreadable: Vec::new(),
+        };
+        let mut at = 0;
+        while at < geometry.length_bytes {
+            let length = CHUNK_BYTES.min(geometry.length_bytes - at);
+            let before = image.bytes.len();
+            image.read_chunk(file, at, length);
+            at += length;
+            let nothing = image.bytes[before..].iter().all(|byte| *byte == 0)
+                && image
+                    .unreadable
+                    .last()
+                    .is_none_or(|sector| (sector * SECTOR_BYTES) < before as u64);
+            if nothing && at > geometry.payloads_start() && at >= needed_bytes {
+                break;
+            }
+        }
+        image
+    }
+
+    fn read_chunk(&mut self, file: &dyn File, offset_bytes: u64, length_bytes: u64) {
+        let start = self.bytes.len();
+        let length = usize::try_from(length_bytes).unwrap_or(0);
+        self.bytes.resize(start + length, 0);
+        if file
+            .read_at(&mut self.bytes[start..], offset_bytes)
+            .is_ok_and(|read| read == length)
+        {
+            return;
+        }
+        let sector = usize::try_from(SECTOR_BYTES).unwrap_or(512);
+        for (number, part) in self.bytes[start..].chunks_mut(sector).enumerate() {
+            let at = offset_bytes + number as u64 * SECTOR_BYTES;
+            if !file.read_at(part, at).is_ok_and(|read| read == part.len()) {
+                part.fill(0);
+                self.unreadable.push(at / SECTOR_BYTES);
+            }
+        }
+    }
+
+    /// The bytes of a range, or `None` when a part of it could not be read.
+    pub(crate) fn get(&self, offset_bytes: u64, length_bytes: u64) -> Option<&[u8]> {
+        let end = offset_bytes.checked_add(length_bytes)?;
+        if self.touches_unreadable(offset_bytes, end) {
+            return None;
+        }
+        self.bytes
+            .get(usize::try_from(offset_bytes).ok()?..usize::try_from(end).ok()?)
+    }
+
+    fn touches_unreadable(&self, start: u64, end: u64) -> bool {
+        let first = start / SECTOR_BYTES;
+        let next = self.unreadable.partition_point(|sector| *sector < first);
+        self.unreadable
+            .get(next)
+            .is_some_and(|sector| sector * SECTOR_BYTES < end)
+    }
+
+    /// How far the image goes; behind it the segment was never written to.
+    pub(crate) fn end_bytes(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+}
+
+/// Reads one block on its own; `None` when the disk does not give it.
+pub(crate) fn read_block(file: &dyn File, offset_bytes: u64) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(super::layout::BLOCK_BYTES).unwrap_or(4096)];
+    let read: io::Result<usize> = file.read_at(&mut bytes, offset_bytes);
+    read.is_ok_and(|read| read == bytes.len()).then_some(bytes)
+}

@@ -1,0 +1,130 @@
+//! The identifier region: the name, place and digest of every record, apart from its payload
+//! (Alagappan et al., "Protocol-Aware Recovery for Consensus-Based Storage", FAST 2018, section
+//! 3.4), and the mark of how far the log is known to be flushed.
+//!
+//! A block is one sector, so that a crash leaves its old content or its new. It is rewritten in
+//! place as slots are added; each slot is written together with its record, before the same sync.
+
+use super::record::{pack_kind, unpack_kind};
+use super::{LogIdentity, PayloadDigest, RecordKind, number_u32, number_u64};
+use crate::position::LogPosition;
+
+const MAGIC: [u8; 4] = *b"QIDB";
+pub(crate) const IDENTIFIER_BLOCK_BYTES: u64 = 512;
+const HEADER_BYTES: usize = 32;
+const SLOT_BYTES: usize = 48;
+pub(crate) const SLOTS_A_BLOCK: usize = 10;
+/// Records stand at multiples of this; slots hold offsets divided by it.
+const OFFSET_UNIT_BYTES: u64 = 8;
+
+/// One record by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub(crate) kind: RecordKind,
+    pub(crate) position: LogPosition,
+    pub(crate) batch: u64,
+    /// Where the record begins in its segment.
+    pub(crate) offset_bytes: u64,
+    pub(crate) payload_bytes: usize,
+    pub(crate) digest: PayloadDigest,
+}
+
+/// One sector of the identifier region.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct IdentifierBlock {
+    /// Every batch up to this one was synced before this block was written; 0 for none.
+    pub(crate) flushed_batch: u64,
+    pub(crate) slots: Vec<Slot>,
+}
+
+/// What a sector of the identifier region holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum BlockRead {
+    Good(IdentifierBlock),
+    /// Never written.
+    Free,
+    Damaged,
+}
+
+/// A block as it must stand at `offset_bytes`.
+pub(crate) fn encode_identifier_block(
+    identity: &LogIdentity,
+    segment: u64,
+    offset_bytes: u64,
+    block: &IdentifierBlock,
+) -> Vec<u8> {
+    debug_assert!(block.slots.len() <= SLOTS_A_BLOCK);
+    let mut bytes = Vec::with_capacity(512);
+    bytes.extend_from_slice(&MAGIC);
+    bytes.extend_from_slice(&[0; 4]);
+    bytes.extend_from_slice(&block.flushed_batch.to_le_bytes());
+    bytes.extend_from_slice(&(block.slots.len() as u64).to_le_bytes());
+    bytes.resize(HEADER_BYTES, 0);
+    for slot in &block.slots {
+        encode_slot(&mut bytes, slot);
+    }
+    bytes.resize(usize::try_from(IDENTIFIER_BLOCK_BYTES).unwrap_or(512), 0);
+    let crc = crc32c::crc32c_append(identity.seed(segment, offset_bytes), &bytes[8..]);
+    bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+/// Appends one slot.
+pub(super) fn encode_slot(bytes: &mut Vec<u8>, slot: &Slot) {
+    bytes.extend_from_slice(&slot.position.index.to_le_bytes());
+    bytes.extend_from_slice(&slot.position.term.to_le_bytes());
+    bytes.extend_from_slice(&pack_kind(slot.kind, slot.batch).to_le_bytes());
+    let offset = u32::try_from(slot.offset_bytes / OFFSET_UNIT_BYTES).unwrap_or(u32::MAX);
+    bytes.extend_from_slice(&offset.to_le_bytes());
+    let length = u32::try_from(slot.payload_bytes).unwrap_or(u32::MAX);
+    bytes.extend_from_slice(&length.to_le_bytes());
+    bytes.extend_from_slice(&slot.digest.0);
+}
+
+/// Reads one sector of the identifier region.
+pub(crate) fn decode_identifier_block(
+    bytes: &[u8],
+    identity: &LogIdentity,
+    segment: u64,
+    offset_bytes: u64,
+) -> BlockRead {
+    let decoded = || {
+        if bytes.get(..4)? != MAGIC {
+            return None;
+        }
+        let crc = crc32c::crc32c_append(identity.seed(segment, offset_bytes), bytes.get(8..512)?);
+        if crc != number_u32(bytes, 4)? {
+            return None;
+        }
+        let count = usize::try_from(number_u64(bytes, 16)?).ok()?;
+        if count > SLOTS_A_BLOCK {
+            return None;
+        }
+        let slots = (0..count)
+            .map(|slot| decode_slot(bytes.get(HEADER_BYTES + slot * SLOT_BYTES..)?))
+            .collect::<Option<Vec<_>>>()?;
+        Some(IdentifierBlock {
+            flushed_batch: number_u64(bytes, 8)?,
+            slots,
+        })
+    };
+    if super::sector_use(bytes, identity, segment, offset_bytes) == super::SectorUse::Free {
+        return BlockRead::Free;
+    }
+    decoded().map_or(BlockRead::Damaged, BlockRead::Good)
+}
+
+fn decode_slot(bytes: &[u8]) -> Option<Slot> {
+    let (kind, batch) = unpack_kind(number_u64(bytes, 16)?)?;
+    Some(Slot {
+        kind,
+        position: LogPosition {
+            index: number_u64(bytes, 0)?,
+            term: number_u64(bytes, 8)?,
+        },
+        batch,
+        offset_bytes: u64::from(number_u32(bytes, 24)?) * OFFSET_UNIT_BYTES,
+        payload_bytes: number_u32(bytes, 28)? as usize,
+        digest: PayloadDigest(bytes.get(32..48)?.try_into().ok()?),
+    })
+}

@@ -1,0 +1,181 @@
+//! Making a segment whole from what it still has, and getting its end ready to be appended to.
+
+use std::io;
+
+use bytes::Bytes;
+
+use super::files::Tail;
+use super::layout::{
+    IDENTIFIER_BLOCK_BYTES, IdentifierBlock, LogIdentity, RECORD_HEADER_BYTES, SECTOR_BYTES,
+    SLOTS_A_BLOCK, SectorUse, encode_identifier_block, encode_segment_header, fill_free,
+    sector_use,
+};
+use super::mend::{Patch, batch_header_patch, record_patch, write_patches};
+use super::open::ReadSegment;
+use super::scan::SegmentEnd;
+use super::segment::{FREE_AHEAD_BYTES, FREE_IDENTIFIERS_AHEAD_BYTES};
+
+/// Writes anew what is damaged and known from elsewhere in the segment.
+pub(crate) fn mend_segment(read: &ReadSegment, identity: &LogIdentity) -> io::Result<()> {
+    let geometry = read.header.geometry;
+    if read.file.length_bytes()? < geometry.length_bytes {
+        read.file.allocate(geometry.length_bytes)?;
+    }
+    let number = read.header.number;
+    let mut patches = Vec::new();
+    if let Some(copy) = read.damaged_header {
+        patches.push(Patch {
+            offset_bytes: [0, geometry.second_header()][copy.min(1)],
+            bytes: encode_segment_header(identity, &read.header),
+        });
+    }
+    for damage in &read.scan.damage {
+        if let Some(header) = &damage.header {
+            let offset = damage.offset_bytes;
+            patches.push(batch_header_patch(identity, number, offset, header));
+        }
+        for record in &damage.records {
+            let slot = &read.scan.records[*record].slot;
+            let payload_start = slot.offset_bytes + RECORD_HEADER_BYTES as u64;
+            let payload = read
+                .image
+                .get(payload_start, slot.payload_bytes as u64)
+                .unwrap_or_default();
+            let payload = Bytes::copy_from_slice(payload);
+            patches.push(record_patch(identity, number, slot, &payload));
+        }
+    }
+    for block in &read.scan.damaged_blocks {
+        patches.push(identifier_patch(read, identity, *block));
+    }
+    if patches.is_empty() {
+        return Ok(());
+    }
+    write_patches(read.file.as_ref(), &patches)
+}
+
+/// An identifier block as its records say that it was.
+fn identifier_patch(read: &ReadSegment, identity: &LogIdentity, block: u64) -> Patch {
+    let number = read.header.number;
+    let first = usize::try_from(block).unwrap_or(usize::MAX) * SLOTS_A_BLOCK;
+    let records = &read.scan.records;
+    let end = (first + SLOTS_A_BLOCK).min(records.len());
+    let offset_bytes = read.header.geometry.identifiers_start() + block * IDENTIFIER_BLOCK_BYTES;
+    let block = IdentifierBlock {
+        // Every batch before the last was synced before the last was written.
+        flushed_batch: read.scan.last_batch.saturating_sub(1),
+        slots: records
+            .get(first..end)
+            .unwrap_or_default()
+            .iter()
+            .map(|record| record.slot)
+            .collect(),
+    };
+    let bytes = encode_identifier_block(identity, number, offset_bytes, &block);
+    Patch {
+        offset_bytes,
+        bytes,
+    }
+}
+
+/// Gets the end of the active segment ready: a torn batch is overwritten by free space, everything
+/// that is kept is synced, and marked as synced.
+///
+/// A process that was killed may have left what was never synced; from here on it counts, so it
+/// has to be durable.
+pub(crate) fn reopen_tail(read: &ReadSegment, identity: &LogIdentity) -> io::Result<Tail> {
+    let geometry = read.header.geometry;
+    let number = read.header.number;
+    let slots = read.scan.records.len() as u64;
+    let torn_bytes = match read.scan.end {
+        SegmentEnd::Torn { bytes } => bytes,
+        _ => 0,
+    };
+    let end = read.scan.end_bytes;
+    let free_payloads_end = (end + FREE_AHEAD_BYTES.max(torn_bytes))
+        .next_multiple_of(super::layout::BLOCK_BYTES)
+        .min(geometry.payloads_end());
+    if !is_free(read, identity, end, free_payloads_end) {
+        let bytes = fill_free(identity, number, end, free_payloads_end.saturating_sub(end));
+        read.file.write_at(&bytes, end)?;
+    }
+    let block = slots / SLOTS_A_BLOCK as u64;
+    let first = usize::try_from(block).unwrap_or(usize::MAX) * SLOTS_A_BLOCK;
+    let in_block = read.scan.records.get(first..).unwrap_or_default();
+    let block_offset = geometry.block_offset(slots);
+    let free_start = block_offset
+        + if in_block.is_empty() {
+            0
+        } else {
+            IDENTIFIER_BLOCK_BYTES
+        };
+    let free_identifiers_end = identifiers_to_free(read, free_start);
+    if !is_free(read, identity, free_start, free_identifiers_end) {
+        let length = free_identifiers_end.saturating_sub(free_start);
+        let bytes = fill_free(identity, number, free_start, length);
+        read.file.write_at(&bytes, free_start)?;
+    }
+    read.file.sync()?;
+
+    let mut tail = Tail {
+        end_bytes: end,
+        slots,
+        block: IdentifierBlock {
+            flushed_batch: read.scan.last_batch,
+            slots: in_block.iter().map(|record| record.slot).collect(),
+        },
+        chain: read.scan.chain,
+        last_batch: read.scan.last_batch,
+        free_payloads_end,
+        free_identifiers_end,
+    };
+    if slots > 0 {
+        write_last_block(read, identity, &mut tail)?;
+        read.file.sync()?;
+    }
+    Ok(tail)
+}
+
+/// The newest slot's block, with the mark that everything was synced.
+fn write_last_block(read: &ReadSegment, identity: &LogIdentity, tail: &mut Tail) -> io::Result<()> {
+    let last = tail.slots - 1;
+    if tail.block.slots.is_empty() {
+        // The newest slot fills its block; the next one begins another.
+        let first = usize::try_from(last).unwrap_or(0) / SLOTS_A_BLOCK * SLOTS_A_BLOCK;
+        let records = read.scan.records.get(first..).unwrap_or_default();
+        tail.block.slots = records.iter().map(|record| record.slot).collect();
+    }
+    let offset = read.header.geometry.block_offset(last);
+    let bytes = encode_identifier_block(identity, read.header.number, offset, &tail.block);
+    read.file.write_at(&bytes, offset)
+}
+
+/// How far identifier blocks have to be free behind the newest slot: the usual distance, and every
+/// block that a torn batch wrote to.
+fn identifiers_to_free(read: &ReadSegment, free_start: u64) -> u64 {
+    let geometry = read.header.geometry;
+    let sector = usize::try_from(SECTOR_BYTES).unwrap_or(512);
+    let written_end = (free_start..geometry.payloads_start())
+        .step_by(sector)
+        .filter(|offset| {
+            read.image
+                .get(*offset, SECTOR_BYTES)
+                .is_none_or(|bytes| bytes.iter().any(|byte| *byte != 0))
+        })
+        .last()
+        .map_or(free_start, |offset| offset + SECTOR_BYTES);
+    (free_start + FREE_IDENTIFIERS_AHEAD_BYTES)
+        .max(written_end)
+        .next_multiple_of(super::layout::BLOCK_BYTES)
+        .min(geometry.payloads_start())
+}
+
+fn is_free(read: &ReadSegment, identity: &LogIdentity, start: u64, end: u64) -> bool {
+    (start..end)
+        .step_by(usize::try_from(SECTOR_BYTES).unwrap_or(512))
+        .all(|offset| {
+            read.image.get(offset, SECTOR_BYTES).is_some_and(|bytes| {
+                sector_use(bytes, identity, read.header.number, offset) == SectorUse::Free
+            })
+        })
+}

@@ -1,0 +1,225 @@
+//! One segment that is open: its file, and who reads from it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+
+use super::contents::EntryLocation;
+use super::error::LogError;
+use super::layout::{
+    BlockRead, Geometry, IDENTIFIER_BLOCK_BYTES, IdentifierBlock, LogIdentity, RECORD_HEADER_BYTES,
+    SLOTS_A_BLOCK, SegmentHeader, Slot, decode_identifier_block, decode_record_header,
+    encode_segment_header, fill_free,
+};
+use super::mend::{record_patch, write_patches};
+use super::scan::named_by;
+use crate::disk::{File, OpenMode, SharedFileSystem, read_exact_at};
+
+/// How much space is marked as free at a time, ahead of what is written.
+pub(crate) const FREE_AHEAD_BYTES: u64 = 256 * 1024;
+pub(crate) const FREE_IDENTIFIERS_AHEAD_BYTES: u64 = 16 * 1024;
+
+/// A segment file that is open.
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    pub(crate) number: u64,
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) geometry: Geometry,
+    /// The highest index of an entry that was written here, whether it still counts or not.
+    pub(crate) highest_index: Option<u64>,
+}
+
+/// The file of segment `number`.
+pub(crate) fn segment_path(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("{number:016}.log"))
+}
+
+/// Makes a segment whose first space is marked as free; durable when it returns.
+pub(crate) fn create_segment(
+    file_system: &SharedFileSystem,
+    folder: &Path,
+    identity: &LogIdentity,
+    header: &SegmentHeader,
+) -> Result<Segment, LogError> {
+    let path = segment_path(folder, header.number);
+    let temporary = path.with_extension("new");
+    let geometry = header.geometry;
+    let create = || -> io::Result<Box<dyn File>> {
+        if file_system.exists(&temporary)? {
+            file_system.remove_file(&temporary)?;
+        }
+        let file = file_system.open(&temporary, OpenMode::CreateNew)?;
+        file.allocate(geometry.length_bytes)?;
+        let bytes = encode_segment_header(identity, header);
+        file.write_at(&bytes, 0)?;
+        file.write_at(&bytes, geometry.second_header())?;
+        let identifiers = FREE_IDENTIFIERS_AHEAD_BYTES.min(geometry.identifier_bytes);
+        let start = geometry.identifiers_start();
+        file.write_at(
+            &fill_free(identity, header.number, start, identifiers),
+            start,
+        )?;
+        let start = geometry.payloads_start();
+        let payloads = FREE_AHEAD_BYTES.min(geometry.payloads_end() - start);
+        file.write_at(&fill_free(identity, header.number, start, payloads), start)?;
+        file.sync()?;
+        file_system.rename(&temporary, &path)?;
+        file_system.sync_directory(folder)?;
+        Ok(file)
+    };
+    let file = create().map_err(|source| LogError::io("create", &path, source))?;
+    Ok(Segment {
+        number: header.number,
+        path,
+        file: Arc::from(file),
+        geometry,
+        highest_index: None,
+    })
+}
+
+/// The segments as those see them who read entries while the log is written to.
+#[derive(Clone, Debug)]
+pub struct SegmentReaders {
+    identity: LogIdentity,
+    segments: Arc<RwLock<BTreeMap<u64, Segment>>>,
+}
+
+impl SegmentReaders {
+    pub(crate) fn new(identity: LogIdentity, segments: &[Segment]) -> Self {
+        let readers = Self {
+            identity,
+            segments: Arc::default(),
+        };
+        for segment in segments {
+            readers.insert(segment);
+        }
+        readers
+    }
+
+    pub(crate) fn set_identity(&mut self, identity: LogIdentity) {
+        self.identity = identity;
+    }
+
+    pub(crate) fn insert(&self, segment: &Segment) {
+        self.segments
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(segment.number, segment.clone());
+    }
+
+    pub(crate) fn remove(&self, number: u64) {
+        self.segments
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&number);
+    }
+
+    fn segment(&self, number: u64) -> Result<Segment, LogError> {
+        self.segments
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&number)
+            .cloned()
+            .ok_or(LogError::MissingSegment { number })
+    }
+
+    /// Reads one entry's payload and checks it.
+    ///
+    /// # Errors
+    /// [`LogError::Unreadable`] when it is not what was written.
+    pub fn read(&self, location: &EntryLocation) -> Result<Vec<u8>, LogError> {
+        let segment = self.segment(location.segment)?;
+        let unreadable = || LogError::Unreadable {
+            path: segment.path.clone(),
+            offset_bytes: location.offset_bytes,
+            entry: location.position,
+        };
+        // Whatever the reason, an entry that the disk does not give is one that cannot be read.
+        let mut bytes = read_exact_at(
+            segment.file.as_ref(),
+            location.offset_bytes,
+            RECORD_HEADER_BYTES + location.payload_bytes,
+        )
+        .map_err(|_| unreadable())?;
+        let header = decode_record_header(
+            &bytes,
+            &self.identity,
+            location.segment,
+            location.offset_bytes,
+        )
+        .ok_or_else(unreadable)?;
+        if header.position != location.position || header.payload_bytes != location.payload_bytes {
+            return Err(unreadable());
+        }
+        let payload = bytes.split_off(RECORD_HEADER_BYTES);
+        if crc32c::crc32c(&payload) != header.payload_crc {
+            return Err(unreadable());
+        }
+        Ok(payload)
+    }
+
+    /// What the log wrote down of an entry apart from its payload; else what its record says.
+    pub(crate) fn name(&self, location: &EntryLocation) -> Result<Slot, LogError> {
+        let segment = self.segment(location.segment)?;
+        // The block may just be rewritten with more slots: then it is read again.
+        (0..3)
+            .find_map(|_| self.slot(&segment, location))
+            .or_else(|| self.record_header(&segment, location))
+            .ok_or(LogError::Damaged {
+                path: segment.path,
+                offset_bytes: location.offset_bytes,
+                what: "the name of an entry cannot be read",
+            })
+    }
+
+    fn slot(&self, segment: &Segment, location: &EntryLocation) -> Option<Slot> {
+        let offset = segment.geometry.block_offset(location.slot);
+        let length = usize::try_from(IDENTIFIER_BLOCK_BYTES).unwrap_or(512);
+        let bytes = read_exact_at(segment.file.as_ref(), offset, length).ok()?;
+        let BlockRead::Good(IdentifierBlock { slots, .. }) =
+            decode_identifier_block(&bytes, &self.identity, location.segment, offset)
+        else {
+            return None;
+        };
+        let place = usize::try_from(location.slot % SLOTS_A_BLOCK as u64).ok()?;
+        slots.get(place).copied().filter(|slot| {
+            slot.position == location.position && slot.offset_bytes == location.offset_bytes
+        })
+    }
+
+    fn record_header(&self, segment: &Segment, location: &EntryLocation) -> Option<Slot> {
+        let offset = location.offset_bytes;
+        let bytes = read_exact_at(segment.file.as_ref(), offset, RECORD_HEADER_BYTES).ok()?;
+        decode_record_header(&bytes, &self.identity, location.segment, offset)
+            .filter(|header| header.position == location.position)
+            .map(|header| named_by(&header, offset))
+    }
+
+    /// Writes an entry's payload anew where it had been, after it was compared with the digest that
+    /// was stored apart from it; durable and read back when it returns.
+    ///
+    /// # Errors
+    /// [`LogError::OtherPayload`] when it is another payload than was written here; else those of
+    /// the operating system.
+    pub(crate) fn repair(&self, location: &EntryLocation, payload: &Bytes) -> Result<(), LogError> {
+        let slot = self.name(location)?;
+        let found = super::layout::PayloadDigest::of(payload);
+        if slot.digest != found || slot.payload_bytes != payload.len() {
+            return Err(LogError::OtherPayload {
+                entry: location.position,
+                expected: slot.digest,
+                found,
+            });
+        }
+        let segment = self.segment(location.segment)?;
+        let patch = record_patch(&self.identity, location.segment, &slot, payload);
+        write_patches(segment.file.as_ref(), &[patch])
+            .and_then(|()| segment.file.forget_cached())
+            .map_err(|source| LogError::io("repair", &segment.path, source))?;
+        self.read(location).map(|_| ())
+    }
+}

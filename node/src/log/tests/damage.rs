@@ -1,0 +1,209 @@
+//! One place of a log that is at rest is damaged: no entry loses its name.
+
+use std::path::PathBuf;
+
+use super::cases;
+use super::workload::{Workload, open};
+use crate::disk::simulated::{Damage, SimulatedDisk, SplitMix};
+use crate::log::LogError;
+
+const SECTOR_BYTES: u64 = 512;
+
+fn at_rest(seed: u64, steps: usize) -> Workload {
+    let mut random = SplitMix::new(seed);
+    let mut workload = Workload::new();
+    for _ in 0..steps {
+        workload.step(&mut random);
+    }
+    workload.files.flush_mark().unwrap();
+    workload
+}
+
+fn segments(disk: &SimulatedDisk) -> Vec<PathBuf> {
+    disk.files()
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .collect()
+}
+
+/// What became of one damaged log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// Nothing was lost.
+    Whole,
+    /// Entries are known by name only; given back, the log is whole.
+    Repaired,
+    Refused,
+    /// The damage changed nothing.
+    Nothing,
+}
+
+fn try_damage(workload: &Workload, path: &PathBuf, damage: &Damage) -> Outcome {
+    let disk = workload.disk.kill();
+    if disk.damage(path, damage.clone()).is_err() {
+        return Outcome::Nothing;
+    }
+    let context = || format!("{} {damage:?}", path.display());
+    let opened = match open(&disk, true) {
+        Ok(opened) => opened,
+        Err(
+            LogError::Damaged { .. }
+            | LogError::MissingSegment { .. }
+            | LogError::Missing
+            | LogError::Inconsistent(_),
+        ) => {
+            return Outcome::Refused;
+        }
+        Err(error) => panic!("{}: {error:?}", context()),
+    };
+    let model = workload.model();
+    if let Err(error) = model.check(&opened) {
+        panic!("{}: {error}", context());
+    }
+    let unreadable: Vec<_> = opened.contents.unreadable().copied().collect();
+    let readers = opened.files.readers();
+    for location in &unreadable {
+        let payload = model.payload(location.position).unwrap();
+        let mut other = payload.to_vec();
+        other.push(1);
+        assert!(
+            matches!(
+                readers.repair(location, &other.into()),
+                Err(LogError::OtherPayload { .. })
+            ),
+            "{}: another payload was taken",
+            context()
+        );
+        readers
+            .repair(location, payload)
+            .unwrap_or_else(|error| panic!("{}: {error:?}", context()));
+    }
+    drop(opened);
+    let again = open(&disk.kill(), true).unwrap_or_else(|error| panic!("{}: {error:?}", context()));
+    model.check(&again).unwrap();
+    assert_eq!(
+        (again.contents.unreadable().count(), again.findings.mended),
+        (0, Vec::new()),
+        "{}",
+        context()
+    );
+    if unreadable.is_empty() {
+        Outcome::Whole
+    } else {
+        Outcome::Repaired
+    }
+}
+
+#[test]
+fn damage_at_any_one_sector_of_any_kind_is_mended_or_repaired_by_name() {
+    let mut whole = 0;
+    let mut repaired = 0;
+    for seed in [3, 8, 21] {
+        let workload = at_rest(seed, 14);
+        for path in segments(&workload.disk) {
+            let length = workload.disk.read(&path).unwrap().len() as u64;
+            for sector in 0..length / SECTOR_BYTES {
+                let offset_bytes = sector * SECTOR_BYTES;
+                for damage in [
+                    Damage::FlipBit {
+                        offset_bytes: offset_bytes + sector % SECTOR_BYTES,
+                        bit: (sector % 8) as u8,
+                    },
+                    Damage::Byte {
+                        offset_bytes: offset_bytes + (sector * 7) % SECTOR_BYTES,
+                        value: 0xee,
+                    },
+                    Damage::ZeroSector { offset_bytes },
+                    Damage::GarbageSector {
+                        offset_bytes,
+                        seed: sector,
+                    },
+                    Damage::UnreadableSector { offset_bytes },
+                    Damage::StaleRange {
+                        offset_bytes,
+                        length_bytes: SECTOR_BYTES,
+                    },
+                    Damage::Zero4KiB { offset_bytes },
+                    Damage::StaleRange {
+                        offset_bytes: offset_bytes / 4096 * 4096,
+                        length_bytes: 4096,
+                    },
+                ] {
+                    match try_damage(&workload, &path, &damage) {
+                        Outcome::Whole => whole += 1,
+                        Outcome::Repaired => repaired += 1,
+                        Outcome::Refused => panic!("{} {damage:?} is refused", path.display()),
+                        Outcome::Nothing => {}
+                    }
+                }
+            }
+        }
+    }
+    assert!(whole > 1000 && repaired > 300, "{whole} {repaired}");
+}
+
+#[test]
+fn every_bit_of_the_headers_and_identifiers_may_flip() {
+    let workload = at_rest(5, 6);
+    let path = segments(&workload.disk).remove(0);
+    let bytes = workload.disk.read(&path).unwrap();
+    let mut cases = 0;
+    for (offset, byte) in bytes.iter().enumerate().take(24 * 1024) {
+        if *byte == 0 && offset % 97 != 0 {
+            continue;
+        }
+        let damage = Damage::FlipBit {
+            offset_bytes: offset as u64,
+            bit: (offset % 8) as u8,
+        };
+        let outcome = try_damage(&workload, &path, &damage);
+        assert!(
+            matches!(outcome, Outcome::Whole | Outcome::Repaired),
+            "{damage:?}: {outcome:?}"
+        );
+        cases += 1;
+    }
+    assert!(cases > 1000, "only {cases} cases");
+}
+
+#[test]
+fn lost_segments_and_lost_ends_of_segments_are_refused_or_named_and_never_taken_for_an_end() {
+    for seed in 0..12 {
+        let workload = at_rest(seed, 20);
+        let segments = segments(&workload.disk);
+        for path in &segments {
+            assert_eq!(
+                try_damage(&workload, path, &Damage::Remove),
+                Outcome::Refused,
+                "{} of {}",
+                path.display(),
+                segments.len()
+            );
+            let length = workload.disk.read(path).unwrap().len() as u64;
+            for length_bytes in [0, 100, 4096, length / 4, length / 2, length - 1] {
+                try_damage(&workload, path, &Damage::Truncate { length_bytes });
+            }
+        }
+    }
+}
+
+#[test]
+fn a_misdirected_write_is_noticed_at_both_places() {
+    let mut repaired = 0;
+    for seed in 0..cases(400) {
+        let mut random = SplitMix::new(seed);
+        let workload = at_rest(seed % 7, 14);
+        let segments = segments(&workload.disk);
+        let path = &segments[random.below(segments.len())];
+        let length = workload.disk.read(path).unwrap().len();
+        let mut sector = || (random.below(length / 512) * 512) as u64;
+        let damage = Damage::MisdirectedWrite {
+            from_offset_bytes: sector(),
+            to_offset_bytes: sector(),
+            length_bytes: SECTOR_BYTES,
+        };
+        // Two places are damaged: a record may lose both its header and its slot, and is refused.
+        repaired += usize::from(try_damage(&workload, path, &damage) == Outcome::Repaired);
+    }
+    assert!(repaired > 20, "only {repaired} repaired");
+}

@@ -1,0 +1,294 @@
+//! Repair of entries that cannot be read, from peers, while the node runs.
+//!
+//! An entry that is known by name only is asked for by that name. Raft gives one name to one entry
+//! for ever (the log matching property: Ongaro and Ousterhout, "In Search of an Understandable
+//! Consensus Algorithm", 2014, section 5.3), so whoever holds it holds the same bytes, whether it is
+//! committed or not; they are compared with the digest that was stored apart from the payload, and
+//! written where they had been (Alagappan et al., "Protocol-Aware Recovery for Consensus-Based
+//! Storage", FAST 2018). Raft itself knows nothing of this: to it the entry was there all the time,
+//! and who reads it waits.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use quadraft_protocol::v1::repair_client::RepairClient;
+use quadraft_protocol::{NodeId, connect_peer, v1};
+use tokio::sync::{Notify, watch};
+
+use super::codec::{decode_stored_membership, position_message};
+use super::network::{CONNECT_TIMEOUT, MAXIMUM_MESSAGE_BYTES};
+use super::peers::{EnvelopeError, LocalMarks, Peers};
+use crate::log::{LogError, LogStore};
+use crate::position::LogPosition;
+use crate::state::State;
+
+/// Names asked for in one call.
+const MAXIMUM_NAMES: usize = 64;
+const FETCH_DEADLINE: Duration = Duration::from_secs(20);
+/// When no peer has what is missing, they are asked again after this: one may have been down.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// What a peer says of one entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerEntry {
+    Held(Bytes),
+    /// It has the entry and cannot read it either.
+    Unreadable,
+    NotHeld,
+}
+
+/// Where entries can be had from.
+#[async_trait]
+pub(crate) trait PeerEntries: Debug + Send + Sync + 'static {
+    /// The other members that are known.
+    fn peers(&self) -> Vec<u64>;
+
+    /// What `peer` says of each name, in their order.
+    async fn fetch(&self, peer: u64, names: &[LogPosition]) -> Result<Vec<PeerEntry>, String>;
+}
+
+/// Repairs what cannot be read. Readers wait for it.
+#[derive(Debug)]
+pub(crate) struct Repairer {
+    log: LogStore,
+    source: Arc<dyn PeerEntries>,
+    wanted: Notify,
+    rounds: watch::Sender<u64>,
+    repaired: Mutex<Vec<LogPosition>>,
+    /// A reason why repair cannot go on, once there is one: a write of it failed.
+    failure: Mutex<Option<String>>,
+}
+
+/// Why an entry will not be repaired.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RepairError {
+    #[error("entry {entry} cannot be repaired: {reason}")]
+    Failed { entry: LogPosition, reason: String },
+    #[error("the node is stopping")]
+    Stopped,
+}
+
+impl Repairer {
+    pub(crate) fn new(log: LogStore, source: Arc<dyn PeerEntries>) -> Arc<Self> {
+        Arc::new(Self {
+            log,
+            source,
+            wanted: Notify::new(),
+            rounds: watch::channel(0).0,
+            repaired: Mutex::default(),
+            failure: Mutex::default(),
+        })
+    }
+
+    /// Repairs whatever is found to be unreadable, until the last other holder is gone.
+    pub(crate) fn start(self: &Arc<Self>) {
+        let weak = Arc::downgrade(self);
+        tokio::spawn(async move {
+            while let Some(this) = weak.upgrade() {
+                // Nobody else holds it: nobody can ever want anything again.
+                if Arc::strong_count(&this) == 1 {
+                    return;
+                }
+                let progress = if this.log.unreadable().is_empty() {
+                    false
+                } else {
+                    this.round().await
+                };
+                this.rounds.send_modify(|rounds| *rounds += 1);
+                if !progress {
+                    let _ = tokio::time::timeout(RETRY_PAUSE, this.wanted.notified()).await;
+                }
+            }
+        });
+    }
+
+    /// Log ids that were repaired since the start, in order of their repair.
+    pub(crate) fn repaired(&self) -> Vec<LogPosition> {
+        self.repaired
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Waits until an entry, which a reader found to be unreadable, can be read.
+    pub(crate) async fn wait_for(&self, entry: LogPosition) -> Result<(), RepairError> {
+        self.log.mark_unreadable(entry);
+        let mut rounds = self.rounds.subscribe();
+        tracing::warn!(%entry, "an entry cannot be read; it is fetched from a peer");
+        loop {
+            self.wanted.notify_one();
+            if !self.log.unreadable().contains(&entry) {
+                return Ok(());
+            }
+            if let Some(reason) = self.failure() {
+                return Err(RepairError::Failed { entry, reason });
+            }
+            rounds.changed().await.map_err(|_| RepairError::Stopped)?;
+        }
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Asks every peer once for what is missing; tells whether anything was repaired.
+    async fn round(&self) -> bool {
+        let mut progress = false;
+        for peer in self.source.peers() {
+            let missing = self.log.unreadable();
+            for names in missing.chunks(MAXIMUM_NAMES) {
+                match self.source.fetch(peer, names).await {
+                    Ok(entries) => progress |= self.take_in(peer, names, entries).await,
+                    Err(error) => {
+                        tracing::info!(peer = %NodeId(peer), %error, "a peer gives no entries");
+                        break;
+                    }
+                }
+            }
+        }
+        progress
+    }
+
+    async fn take_in(&self, peer: u64, names: &[LogPosition], entries: Vec<PeerEntry>) -> bool {
+        let mut progress = false;
+        for (name, entry) in names.iter().copied().zip(entries) {
+            let PeerEntry::Held(payload) = entry else {
+                continue;
+            };
+            let log = self.log.clone();
+            let written = tokio::task::spawn_blocking(move || log.repair(name, &payload)).await;
+            match written {
+                Ok(Ok(())) => {
+                    tracing::info!(entry = %name, peer = %NodeId(peer), "an entry was repaired from a peer");
+                    self.repaired
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(name);
+                    progress = true;
+                }
+                Ok(Err(error @ LogError::OtherPayload { .. })) => {
+                    tracing::error!(peer = %NodeId(peer), %error, "a peer's entry is another one");
+                }
+                Ok(Err(error)) => {
+                    tracing::error!(entry = %name, %error, "an entry cannot be written anew");
+                    *self.failure.lock().unwrap_or_else(PoisonError::into_inner) =
+                        Some(error.to_string());
+                }
+                Err(error) => tracing::error!(%error, "a repair broke off"),
+            }
+        }
+        progress
+    }
+}
+
+/// What this node gives to peers that cannot read an entry.
+#[derive(Debug)]
+pub struct RepairSource {
+    log: LogStore,
+    peers: Arc<Peers>,
+}
+
+impl RepairSource {
+    pub(crate) fn new(log: LogStore, peers: Arc<Peers>) -> Self {
+        Self { log, peers }
+    }
+
+    pub(crate) fn check(&self, envelope: Option<&v1::Envelope>) -> Result<(), EnvelopeError> {
+        self.peers.check(envelope, LocalMarks::of(&self.log))
+    }
+
+    pub(crate) fn responder(&self) -> v1::Responder {
+        self.peers.responder()
+    }
+
+    /// What this node says of an entry that a peer asks for by name.
+    pub(crate) fn entry(&self, name: LogPosition) -> PeerEntry {
+        match self.log.read(name.index, name.index + 1, 1) {
+            Ok(entries) => entries
+                .into_iter()
+                .find(|(position, _)| *position == name)
+                .map_or(PeerEntry::NotHeld, |(_, payload)| PeerEntry::Held(payload)),
+            Err(LogError::Unreadable { entry, .. }) if entry == name => PeerEntry::Unreadable,
+            Err(_) => PeerEntry::NotHeld,
+        }
+    }
+}
+
+/// Entries from the other members that the state knows, by gRPC.
+#[derive(Debug)]
+pub(crate) struct MemberEntries {
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) state: Arc<State>,
+}
+
+impl MemberEntries {
+    fn address(&self, peer: u64) -> Option<String> {
+        self.addresses().remove(&peer)
+    }
+
+    fn addresses(&self) -> BTreeMap<u64, String> {
+        other_members(
+            self.state.membership().as_deref(),
+            self.peers.identity().node_id,
+        )
+    }
+}
+
+/// The peer addresses of all members but this one, as an applied membership has them.
+pub(crate) fn other_members(membership: Option<&[u8]>, own: NodeId) -> BTreeMap<u64, String> {
+    let Some(Ok(stored)) = membership.map(decode_stored_membership) else {
+        return BTreeMap::new();
+    };
+    stored
+        .membership()
+        .nodes()
+        .filter(|(node_id, _)| **node_id != own.0)
+        .map(|(node_id, addresses)| (*node_id, addresses.peer.clone()))
+        .collect()
+}
+
+#[async_trait]
+impl PeerEntries for MemberEntries {
+    fn peers(&self) -> Vec<u64> {
+        self.addresses().into_keys().collect()
+    }
+
+    async fn fetch(&self, peer: u64, names: &[LogPosition]) -> Result<Vec<PeerEntry>, String> {
+        let address = self
+            .address(peer)
+            .ok_or_else(|| "it is not a member any more".to_owned())?;
+        let channel = connect_peer(&address, CONNECT_TIMEOUT).map_err(|error| error.to_string())?;
+        let mut client =
+            RepairClient::new(channel).max_decoding_message_size(MAXIMUM_MESSAGE_BYTES);
+        let mut request = tonic::Request::new(v1::FetchEntriesRequest {
+            envelope: Some(self.peers.envelope(peer)),
+            log_ids: names.iter().copied().map(position_message).collect(),
+        });
+        request.set_timeout(FETCH_DEADLINE);
+        let call = client.fetch_entries(request);
+        let response = tokio::time::timeout(FETCH_DEADLINE, call)
+            .await
+            .map_err(|_| format!("no answer within {FETCH_DEADLINE:?}"))?
+            .map_err(|status| format!("{:?}: {}", status.code(), status.message()))?
+            .into_inner();
+        self.peers
+            .note_responder(peer, response.responder.as_ref())
+            .map_err(|error| error.to_string())?;
+        Ok(response
+            .entries
+            .into_iter()
+            .map(|entry| match entry.state() {
+                v1::fetched_entry::State::Held => PeerEntry::Held(entry.payload),
+                v1::fetched_entry::State::Unreadable => PeerEntry::Unreadable,
+                _ => PeerEntry::NotHeld,
+            })
+            .collect())
+    }
+}
