@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use quadraft_tests::damage::{damage_payloads, make_vote_unreadable, segments};
 use quadraft_tests::kubernetes::{
     ClusterOptions, Kubectl, TestCluster, install_operator, kill_node_process, load_images,
     print_trail, uninstall_operator, uses_bed, wait_operator, wait_until,
@@ -305,13 +306,8 @@ async fn a_refused_volume_is_fenced_recovered_by_a_job_and_the_member_returns() 
             .await
             .ok_or("the member does not answer")?
             .node_id;
-        let folder = cluster.volume_path(slot).await?.join("log");
-        let segment = std::fs::read_dir(&folder)
-            .map_err(|error| error.to_string())?
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .find(|path| path.extension().is_some_and(|extension| extension == "log"))
-            .ok_or("no log segment")?;
-        flip_a_byte(&segment, 4096 + 60).map_err(|error| error.to_string())?;
+        make_vote_unreadable(&cluster.volume_path(slot).await?)
+            .map_err(|error| error.to_string())?;
         kill_node_process(&kubectl, &cluster.pod(slot)).await?;
         let _killer = OperatorKiller::start();
         wait_replaced(&cluster, slot, &old).await?;
@@ -342,15 +338,62 @@ async fn a_refused_volume_is_fenced_recovered_by_a_job_and_the_member_returns() 
     .await;
 }
 
-fn flip_a_byte(path: &std::path::Path, offset: u64) -> std::io::Result<()> {
-    use std::os::unix::fs::FileExt as _;
-    let file = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)?;
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, offset)?;
-    file.write_all_at(&[byte[0] ^ 0x20], offset)
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes: make test-kubernetes"]
+async fn damaged_entries_are_repaired_in_place_while_the_cluster_serves() {
+    in_namespace("repaired", |kubectl| async move {
+        if !uses_bed().await {
+            return Err("volumes can be damaged on the bed only".to_owned());
+        }
+        let cluster = ready_cluster(&kubectl, &ClusterOptions::new("repaired", 3)).await?;
+        let writer = writer(&cluster, "repaired");
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        // Every member loses entries, and no entry is lost by more than one.
+        let mut damaged = Vec::new();
+        for slot in 0..3 {
+            let before = cluster
+                .member(slot)
+                .await
+                .ok_or("a member does not answer")?;
+            let segment = segments(&cluster.volume_path(slot).await?)
+                .map_err(|error| error.to_string())?
+                .pop()
+                .ok_or("no log segment")?;
+            let count =
+                damage_payloads(&segment, slot as usize, 3).map_err(|error| error.to_string())?;
+            kill_node_process(&kubectl, &cluster.pod(slot)).await?;
+            if count < 3 {
+                return Err(format!("only {count} entries were damaged"));
+            }
+            damaged.push((before.node_id, count));
+            wait_until("the repair", 2 * MINUTE, || async {
+                cluster.member(slot).await.filter(|member| {
+                    member.ready && member.unreadable == 0 && member.repaired_from_peers > 0
+                })
+            })
+            .await?;
+        }
+        cluster.wait_ready(MINUTE).await?;
+        let written = writer.finish().await?;
+        for (slot, (node_id, _)) in (0..3).zip(&damaged) {
+            let member = cluster
+                .member(slot)
+                .await
+                .ok_or("a member does not answer")?;
+            if member.node_id != *node_id {
+                return Err(format!("{} came back as another node", member.pod));
+            }
+        }
+        let jobs = kubectl
+            .list("jobs", "app.kubernetes.io/component=recovery")
+            .await
+            .map_err(|error| error.to_string())?;
+        if !jobs.is_empty() {
+            return Err("a recovery Job ran although nothing was refused".to_owned());
+        }
+        check_all(&cluster, 3, &written, "repaired").await
+    })
+    .await;
 }
 
 async fn scale(cluster: &TestCluster, replicas: u32) -> Outcome {

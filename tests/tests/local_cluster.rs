@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use quadraft_protocol::{AdminConnection, v1};
+use quadraft_tests::damage::{damage_payloads, flip_a_bit, make_vote_unreadable, segments};
 use quadraft_tests::local::{Acknowledged, LocalNode, Writer, free_ports, run_node};
 use serde_json::Value;
 
@@ -151,20 +151,6 @@ fn assert_kept(written: &Acknowledged, found: &BTreeSet<u64>) {
         .collect();
     let strange: Vec<_> = found.difference(&sent).collect();
     assert!(strange.is_empty(), "never sent but there: {strange:?}");
-}
-
-fn flip_a_byte(path: &Path, offset: usize) {
-    let mut bytes = std::fs::read(path).unwrap();
-    bytes[offset] ^= 0x20;
-    std::fs::write(path, bytes).unwrap();
-}
-
-fn only_segment(data: &Path) -> std::path::PathBuf {
-    std::fs::read_dir(data.join("log"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .find(|path| path.extension().is_some_and(|extension| extension == "log"))
-        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -325,7 +311,93 @@ async fn without_a_majority_writes_are_refused_with_retry_after_and_stale_reads_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_log_is_refused_and_the_volume_returns_as_a_new_node() {
+async fn damaged_entries_of_every_member_are_repaired_from_the_others_while_all_run() {
+    let mut cluster = Cluster::start(&[]).await;
+    let writer = Writer::start(
+        cluster.update_endpoints(),
+        "repair",
+        Duration::from_secs(60),
+    );
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let written = writer.finish().await.unwrap();
+    cluster.agree().await;
+    for node in &mut cluster.nodes {
+        node.kill().await.unwrap();
+    }
+    // Each member loses other entries, so that each of them is whole on two.
+    let mut damaged = Vec::new();
+    for (number, node) in cluster.nodes.iter().enumerate() {
+        let segment = segments(&node.data).unwrap().pop().unwrap();
+        damaged.push(damage_payloads(&segment, number, 3).unwrap());
+        assert!(damaged[number] > 5, "{damaged:?}");
+        let data = node.data.to_str().unwrap();
+        let verified = run_node(&["verify", "--data", data]).await.unwrap();
+        assert_eq!(verified.exit_code, Some(10), "{}", verified.log);
+    }
+    for node in &mut cluster.nodes {
+        node.start().unwrap();
+    }
+    for (node, damaged) in cluster.nodes.iter().zip(&damaged) {
+        let status = node
+            .wait_for("repaired", Duration::from_secs(60), |status| {
+                status.unreadable.is_empty() && status.repaired_from_peers.len() == *damaged
+            })
+            .await
+            .unwrap();
+        assert_eq!(status.boot_count, 2, "repaired without another start");
+    }
+    cluster.wait_ready().await;
+    cluster.agree().await;
+    for node in &cluster.nodes {
+        assert_kept(&written, &select_numbers(node, "repair").await);
+    }
+    for node in &mut cluster.nodes {
+        node.kill().await.unwrap();
+        let data = node.data.to_str().unwrap().to_owned();
+        let verified = run_node(&["verify", "--data", &data]).await.unwrap();
+        assert_eq!(verified.exit_code, Some(0), "{}", verified.report);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_node_refuses_a_damaged_entry_and_keeps_every_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_ports(1)[0];
+    let mut node = LocalNode::new(folder.path().join("node"), port, &FAST);
+    node.start().unwrap();
+    node.wait_ready().await.unwrap();
+    for number in 0..9 {
+        let text = format!("INSERT DATA {{ <urn:test:one> <urn:test:wrote> {number} }}");
+        assert_eq!(update(&node, &text, None).await.status(), 204);
+    }
+    node.kill().await.unwrap();
+    let segment = segments(&node.data).unwrap().pop().unwrap();
+    assert!(damage_payloads(&segment, 3, 100).unwrap() > 0);
+    let before = std::fs::read(&segment).unwrap();
+    node.start().unwrap();
+    assert_eq!(node.ended(Duration::from_secs(30)).await.unwrap(), Some(20));
+    let data = node.data.to_str().unwrap().to_owned();
+    let refused = run_node(&["recover", "--data", &data]).await.unwrap();
+    assert_eq!(refused.exit_code, Some(20));
+    assert_eq!(refused.report["reason"], "log_damaged");
+    assert!(
+        !refused.report["unreadable_entries"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
+    let after = std::fs::read(&segment).unwrap();
+    let entry = quadraft_tests::damage::payloads(&segment).unwrap()[3];
+    let range = usize::try_from(entry.0).unwrap()..usize::try_from(entry.0 + entry.1).unwrap();
+    assert_eq!(
+        after[range.clone()],
+        before[range],
+        "what is damaged is kept"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_vote_is_refused_and_the_volume_returns_as_a_new_node() {
     let mut cluster = Cluster::start(&[]).await;
     let writer = Writer::start(
         cluster.update_endpoints(),
@@ -338,13 +410,12 @@ async fn a_damaged_log_is_refused_and_the_volume_returns_as_a_new_node() {
     cluster.nodes[victim].kill().await.unwrap();
     let data = cluster.nodes[victim].data.clone();
     let old = cluster.nodes[leader].status().await.unwrap();
-    // The first record behind the header: entries follow it, so it was acknowledged long ago.
-    flip_a_byte(&only_segment(&data), 4096 + 60);
+    make_vote_unreadable(&data).unwrap();
 
     let data_text = data.to_str().unwrap();
     let verified = run_node(&["verify", "--data", data_text]).await.unwrap();
     assert_eq!(verified.exit_code, Some(10), "{}", verified.log);
-    let before = std::fs::read(only_segment(&data)).unwrap();
+    let before = std::fs::read(data.join("vote")).unwrap();
     cluster.nodes[victim].start().unwrap();
     assert_eq!(
         cluster.nodes[victim]
@@ -355,9 +426,9 @@ async fn a_damaged_log_is_refused_and_the_volume_returns_as_a_new_node() {
     );
     let refused = run_node(&["recover", "--data", data_text]).await.unwrap();
     assert_eq!(refused.exit_code, Some(20));
-    assert_eq!(refused.report["reason"], "log_damaged");
+    assert_eq!(refused.report["reason"], "vote_unreadable");
     assert_eq!(
-        std::fs::read(only_segment(&data)).unwrap(),
+        std::fs::read(data.join("vote")).unwrap(),
         before,
         "refusing changes nothing"
     );
@@ -525,7 +596,7 @@ async fn a_backup_is_restored_under_a_new_cluster_with_the_equal_digest() {
     // A damaged backup is never served: refused with its reason, and the volume stays unusable.
     let snapshot = folder.path().join("backups/first/snapshot");
     let length = std::fs::metadata(&snapshot).unwrap().len();
-    flip_a_byte(&snapshot, usize::try_from(length / 2).unwrap());
+    flip_a_bit(&snapshot, length / 2).unwrap();
     let broken = folder.path().join("broken");
     let arguments = [
         "restore",

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use quadraft_tests::damage::{damage_payloads, make_vote_unreadable, segments};
 use quadraft_tests::generator::{DataSet, Scale};
 use quadraft_tests::kubernetes::{
     ClusterOptions, Kubectl, TestCluster, kill_leader_while_writing, kill_node_process,
@@ -92,6 +93,12 @@ async fn tell(story: &mut Story, kubectl: &Kubectl) -> Result<(), String> {
         )
         .await?;
     if uses_bed().await {
+        story
+            .step(
+                "damage entries in a member's log: they are repaired from the others",
+                repair(&cluster, kubectl),
+            )
+            .await?;
         story
             .step(
                 "damage a member's volume so that it must refuse",
@@ -218,31 +225,44 @@ async fn crash(cluster: &TestCluster) -> Result<(), String> {
     cluster.agree(3, MINUTE).await.map(|_| ())
 }
 
+/// Damages entries in the log of a member: they come back from the others while it runs.
+async fn repair(cluster: &TestCluster, kubectl: &Kubectl) -> Result<(), String> {
+    let slot = (cluster.leader(3).await? + 1) % 3;
+    let volume = cluster.volume_path(slot).await?;
+    let segment = segments(&volume)
+        .map_err(text)?
+        .pop()
+        .ok_or("there is no log segment")?;
+    let pod = cluster.pod(slot);
+    let damaged = damage_payloads(&segment, 0, 2).map_err(text)?;
+    kill_node_process(kubectl, &pod).await?;
+    say(&format!(
+        "every second entry in a segment of {pod} is damaged: {damaged} in all"
+    ));
+    let member = wait_until("the repair", 2 * MINUTE, || async {
+        cluster.member(slot).await.filter(|member| {
+            member.ready && member.unreadable == 0 && member.repaired_from_peers > 0
+        })
+    })
+    .await?;
+    say(&format!(
+        "{} entries were fetched from the others and written anew",
+        member.repaired_from_peers
+    ));
+    cluster.wait_ready(MINUTE).await?;
+    compare(cluster, QUADS).await
+}
+
 async fn damage(cluster: &TestCluster, kubectl: &Kubectl) -> Result<(), String> {
-    use std::os::unix::fs::FileExt as _;
     let slot = (cluster.leader(3).await? + 1) % 3;
     let old = cluster
         .member(slot)
         .await
         .ok_or("the member does not answer")?;
-    let folder = cluster.volume_path(slot).await?.join("log");
-    let segment = std::fs::read_dir(&folder)
-        .map_err(text)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-        .min()
-        .ok_or("there is no log segment")?;
-    let file = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(&segment)
-        .map_err(text)?;
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, 4096 + 60).map_err(text)?;
-    file.write_all_at(&[byte[0] ^ 0x20], 4096 + 60)
-        .map_err(text)?;
+    let volume = cluster.volume_path(slot).await?;
+    make_vote_unreadable(&volume).map_err(text)?;
     say(&format!(
-        "one bit of the log of {} is flipped; its process is killed",
+        "both copies of the vote of {} are damaged; its process is killed",
         old.pod
     ));
     kill_node_process(kubectl, &old.pod).await?;

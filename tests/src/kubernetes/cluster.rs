@@ -57,6 +57,10 @@ pub struct Member {
     pub digest: String,
     pub quads: u64,
     pub ready: bool,
+    /// Entries of the log that cannot be read.
+    pub unreadable: u64,
+    /// Entries that were repaired from peers since the start.
+    pub repaired_from_peers: u64,
 }
 
 /// One RdfCluster, and ways to look at it.
@@ -183,6 +187,8 @@ impl TestCluster {
             digest: text("digest"),
             quads: number("quads"),
             ready: status["ready"].as_bool().unwrap_or_default(),
+            unreadable: number("unreadable_entries"),
+            repaired_from_peers: number("repaired_from_peers"),
         })
     }
 
