@@ -8,6 +8,7 @@ mod durable;
 mod lock;
 mod real;
 pub mod simulated;
+mod stream;
 mod twin;
 
 use std::fmt::Debug;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 pub use durable::{create_directories, quarantine, remove_durably, write_durably};
 pub use lock::{LockError, VolumeLock};
 pub use real::RealFileSystem;
+pub use stream::FileStream;
 pub use twin::{Twin, TwinError, TwinRead};
 
 /// A shared file system.

@@ -1,6 +1,6 @@
 //! Raft between the nodes of one cluster.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,9 +11,9 @@ use openraft::raft::{
 use openraft::storage::{Snapshot, SnapshotMeta};
 use quadraft_protocol::v1;
 use quadraft_protocol::v1::raft_server::Raft;
-use tokio::io::AsyncWriteExt as _;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::disk::FileStream;
 use crate::position::LogPosition;
 use crate::raft::{
     CodecError, EnvelopeError, Node, SnapshotFile, StoredMembership, TypeConfig, decode_entry,
@@ -212,11 +212,12 @@ impl Raft for RaftService {
             read_membership(&membership_message).map_err(|error| malformed(&error))?;
         let last_log_id = header.last_log_id.as_ref().map(read_log_id);
 
-        let path = self.node.snapshots().receiving_path();
-        let received = receive(&path, &mut parts, header.total_bytes).await;
+        let snapshots = self.node.snapshots().clone();
+        let (path, file) = snapshots.receive().map_err(|error| not_kept(&error))?;
+        let received = receive(file, &mut parts, header.total_bytes).await;
         let accepted = match received {
             Ok(()) => {
-                let snapshots = self.node.snapshots().clone();
+                let snapshots = snapshots.clone();
                 let position = header.last_log_id.map(|log_id| LogPosition {
                     term: log_id.term,
                     index: log_id.index,
@@ -232,10 +233,8 @@ impl Raft for RaftService {
         let snapshot: SnapshotFile = match accepted {
             Ok(snapshot) => snapshot,
             Err(status) => {
-                if let Err(error) = tokio::fs::remove_file(&path).await
-                    && error.kind() != io::ErrorKind::NotFound
-                {
-                    tracing::warn!(%error, path = %path.display(), "failed to remove a refused snapshot");
+                if let Err(error) = snapshots.discard(&path) {
+                    tracing::warn!(%error, "failed to remove a refused snapshot");
                 }
                 return Err(status);
             }
@@ -257,17 +256,18 @@ impl Raft for RaftService {
     }
 }
 
+fn not_kept(error: &(dyn std::error::Error + 'static)) -> Status {
+    let error = crate::recovery::describe(error);
+    Status::resource_exhausted(format!("failed to keep the snapshot: {error}"))
+}
+
 /// Writes the stream's bytes to a new file and syncs it.
 async fn receive(
-    path: &std::path::Path,
+    mut file: FileStream,
     parts: &mut Streaming<v1::InstallSnapshotRequest>,
     total_bytes: u64,
 ) -> Result<(), Status> {
     use v1::install_snapshot_request::Part;
-    let disk = |error: io::Error| {
-        Status::resource_exhausted(format!("failed to keep the snapshot: {error}"))
-    };
-    let mut file = tokio::fs::File::create_new(path).await.map_err(disk)?;
     let mut received_bytes = 0_u64;
     while let Some(message) = parts.message().await? {
         let Some(Part::Data(data)) = message.part else {
@@ -280,12 +280,23 @@ async fn receive(
                 "the stream is longer than announced",
             ));
         }
-        file.write_all(&data).await.map_err(disk)?;
+        file = blocking(file, move |file| file.write_all(&data)).await?;
     }
     if received_bytes != total_bytes {
         return Err(Status::invalid_argument(format!(
             "the stream ended after {received_bytes} of {total_bytes} bytes"
         )));
     }
-    file.sync_all().await.map_err(disk)
+    blocking(file, |file| file.file().sync()).await.map(|_| ())
+}
+
+/// Does something with a file where waiting for the disk holds up nobody else.
+async fn blocking(
+    mut file: FileStream,
+    work: impl FnOnce(&mut FileStream) -> io::Result<()> + Send + 'static,
+) -> Result<FileStream, Status> {
+    tokio::task::spawn_blocking(move || work(&mut file).map(|()| file))
+        .await
+        .map_err(|error| Status::internal(error.to_string()))?
+        .map_err(|error| not_kept(&error))
 }

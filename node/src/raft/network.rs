@@ -13,7 +13,6 @@ use openraft::raft::{
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use quadraft_protocol::v1::raft_client::RaftClient;
 use quadraft_protocol::{connect_peer, v1};
-use tokio::io::AsyncReadExt as _;
 use tonic::transport::Channel;
 
 use super::codec::{
@@ -256,11 +255,13 @@ impl PeerClient {
         vote: Vote,
         snapshot: openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotFile>,
     ) -> Result<SnapshotResponse<TypeConfig>, CallError> {
-        let path = snapshot.snapshot.path().to_owned();
-        let mut file = tokio::fs::File::open(&path)
-            .await
-            .map_err(CallError::Snapshot)?;
-        let total_bytes = file.metadata().await.map_err(CallError::Snapshot)?.len();
+        let file = snapshot.snapshot.clone();
+        let opening = move || {
+            let file = file.open()?;
+            let total_bytes = file.file().length_bytes()?;
+            Ok((file, total_bytes))
+        };
+        let (mut file, total_bytes) = blocking(opening).await.map_err(CallError::Snapshot)?;
         let header = v1::install_snapshot_request::Header {
             envelope: Some(self.peers.envelope(self.target)),
             vote: Some(vote_message(&vote)),
@@ -276,12 +277,15 @@ impl PeerClient {
                 return Ok(());
             }
             loop {
-                let mut buffer = vec![0; SNAPSHOT_CHUNK_BYTES];
-                let count = file.read(&mut buffer).await?;
-                if count == 0 {
+                let reading = move || {
+                    let chunk = file.next_chunk(SNAPSHOT_CHUNK_BYTES)?;
+                    Ok((file, chunk))
+                };
+                let (stream, buffer) = blocking(reading).await?;
+                file = stream;
+                if buffer.is_empty() {
                     return Ok(());
                 }
-                buffer.truncate(count);
                 if sender
                     .send(part(Part::Data(Bytes::from(buffer))))
                     .await
@@ -304,6 +308,14 @@ impl PeerClient {
             .map_err(|error| CallError::Answer(error.to_string()))?;
         Ok(SnapshotResponse::new(vote))
     }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(std::io::Error::other)?
 }
 
 impl RaftNetworkV2<TypeConfig> for PeerClient {

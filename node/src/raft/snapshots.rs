@@ -4,17 +4,18 @@
 //! format. It is written beside its place, fsynced and renamed, so that a file of that name is
 //! whole; its checksums are verified whenever it is put to use.
 
-use std::fs;
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::disk::{FileStream, OpenMode, SharedFileSystem, create_directories};
 use crate::position::LogPosition;
 use crate::state::{SnapshotSummary, State, StateError, verify_snapshot};
 
 /// A whole snapshot on this volume. Also what openraft hands around as "the snapshot".
 #[derive(Clone, Debug)]
 pub(crate) struct SnapshotFile {
+    file_system: SharedFileSystem,
     path: Arc<PathBuf>,
     summary: Arc<SnapshotSummary>,
 }
@@ -22,6 +23,12 @@ pub(crate) struct SnapshotFile {
 impl SnapshotFile {
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Its bytes. Whoever reads them can do so to the end, even if the file is removed meanwhile.
+    pub(crate) fn open(&self) -> io::Result<FileStream> {
+        let file = self.file_system.open(&self.path, OpenMode::Read)?;
+        Ok(FileStream::new(file))
     }
 
     pub(crate) fn summary(&self) -> &SnapshotSummary {
@@ -54,18 +61,24 @@ pub enum SnapshotError {
 /// The folder of snapshots of one volume.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshots {
+    file_system: SharedFileSystem,
     folder: PathBuf,
 }
 
 impl Snapshots {
-    pub(crate) fn open(data: &Path) -> Result<Self, SnapshotError> {
-        let folder = data.join("snapshots");
-        fs::create_dir_all(&folder).map_err(|source| SnapshotError::Io {
-            action: "create",
-            path: folder.clone(),
-            source,
-        })?;
-        Ok(Self { folder })
+    pub(crate) fn open(file_system: &SharedFileSystem, data: &Path) -> Result<Self, SnapshotError> {
+        let snapshots = Self::of(file_system, data);
+        create_directories(file_system.as_ref(), &snapshots.folder)
+            .map_err(Self::io("create", &snapshots.folder))?;
+        Ok(snapshots)
+    }
+
+    /// The folder of a volume where nothing may be written.
+    pub(crate) fn of(file_system: &SharedFileSystem, data: &Path) -> Self {
+        Self {
+            file_system: file_system.clone(),
+            folder: data.join("snapshots"),
+        }
     }
 
     fn path_at(&self, position: Option<LogPosition>) -> PathBuf {
@@ -91,8 +104,11 @@ impl Snapshots {
     fn list(&self) -> Result<(Vec<PathBuf>, Vec<PathBuf>), SnapshotError> {
         let mut whole = Vec::new();
         let mut unfinished = Vec::new();
-        for entry in fs::read_dir(&self.folder).map_err(Self::io("list", &self.folder))? {
-            let path = entry.map_err(Self::io("list", &self.folder))?.path();
+        let paths = self
+            .file_system
+            .list(&self.folder)
+            .map_err(Self::io("list", &self.folder))?;
+        for path in paths {
             match path.extension().and_then(|extension| extension.to_str()) {
                 Some("snapshot") => whole.push(path),
                 Some("new") => unfinished.push(path),
@@ -108,7 +124,7 @@ impl Snapshots {
     pub(crate) fn newest(&self) -> Result<(Option<SnapshotFile>, Vec<PathBuf>), SnapshotError> {
         let mut damaged = Vec::new();
         for path in self.list()?.0 {
-            match Self::verify(&path) {
+            match self.verify(&path) {
                 Ok(snapshot) => return Ok((Some(snapshot), damaged)),
                 Err(_) => damaged.push(path),
             }
@@ -119,19 +135,26 @@ impl Snapshots {
     /// Removes what a crash left unfinished.
     pub(crate) fn remove_unfinished(&self) -> Result<(), SnapshotError> {
         for path in self.list()?.1 {
-            fs::remove_file(&path).map_err(Self::io("remove", &path))?;
+            self.file_system
+                .remove_file(&path)
+                .map_err(Self::io("remove", &path))?;
         }
         Ok(())
     }
 
-    fn verify(path: &Path) -> Result<SnapshotFile, SnapshotError> {
-        let file = fs::File::open(path).map_err(Self::io("open", path))?;
-        let mut reader = io::BufReader::with_capacity(1024 * 1024, file);
+    fn verify(&self, path: &Path) -> Result<SnapshotFile, SnapshotError> {
+        let file = self
+            .file_system
+            .open(path, OpenMode::Read)
+            .map_err(Self::io("open", path))?;
+        file.forget_cached().map_err(Self::io("read", path))?;
+        let mut reader = BufReader::with_capacity(1024 * 1024, FileStream::new(file));
         let summary = verify_snapshot(&mut reader).map_err(|source| SnapshotError::State {
             path: path.to_owned(),
             source: Box::new(source),
         })?;
         Ok(SnapshotFile {
+            file_system: self.file_system.clone(),
             path: Arc::new(path.to_owned()),
             summary: Arc::new(summary),
         })
@@ -146,21 +169,36 @@ impl Snapshots {
             source: Box::new(source),
         };
         state.flush().map_err(state_error)?;
-        let file = fs::File::create_new(&temporary).map_err(Self::io("create", &temporary))?;
+        let file = self.create(&temporary)?;
         let mut writer = BufWriter::with_capacity(1024 * 1024, file);
         let summary = state.write_snapshot(&mut writer).map_err(state_error)?;
-        writer.flush().map_err(Self::io("write", &temporary))?;
         writer
             .into_inner()
             .map_err(io::IntoInnerError::into_error)
-            .and_then(|file| file.sync_all())
-            .map_err(Self::io("sync", &temporary))?;
+            .and_then(|stream| stream.file().sync())
+            .map_err(Self::io("write", &temporary))?;
         self.put_in_place(&temporary, summary)
     }
 
-    /// A file to receive a snapshot into.
-    pub(crate) fn receiving_path(&self) -> PathBuf {
-        self.folder.join(format!("{}.new", uuid::Uuid::new_v4()))
+    fn create(&self, path: &Path) -> Result<FileStream, SnapshotError> {
+        self.file_system
+            .open(path, OpenMode::CreateNew)
+            .map(FileStream::new)
+            .map_err(Self::io("create", path))
+    }
+
+    /// A new file to receive a snapshot into.
+    pub(crate) fn receive(&self) -> Result<(PathBuf, FileStream), SnapshotError> {
+        let path = self.folder.join(format!("{}.new", uuid::Uuid::new_v4()));
+        let stream = self.create(&path)?;
+        Ok((path, stream))
+    }
+
+    /// Removes a received file that is not wanted.
+    pub(crate) fn discard(&self, received: &Path) -> Result<(), SnapshotError> {
+        self.file_system
+            .remove_file(received)
+            .map_err(Self::io("remove", received))
     }
 
     /// Verifies a received file, which must be synced, and puts it in its place.
@@ -169,7 +207,7 @@ impl Snapshots {
         received: &Path,
         expected: Option<LogPosition>,
     ) -> Result<SnapshotFile, SnapshotError> {
-        let snapshot = Self::verify(received)?;
+        let snapshot = self.verify(received)?;
         if snapshot.summary.status.applied != expected {
             return Err(SnapshotError::OtherPosition {
                 path: received.to_owned(),
@@ -186,17 +224,20 @@ impl Snapshots {
         summary: SnapshotSummary,
     ) -> Result<SnapshotFile, SnapshotError> {
         let path = self.path_at(summary.status.applied);
-        fs::rename(temporary, &path).map_err(Self::io("rename", temporary))?;
+        self.file_system
+            .rename(temporary, &path)
+            .map_err(Self::io("rename", temporary))?;
         self.sync()?;
         Ok(SnapshotFile {
+            file_system: self.file_system.clone(),
             path: Arc::new(path),
             summary: Arc::new(summary),
         })
     }
 
     fn sync(&self) -> Result<(), SnapshotError> {
-        fs::File::open(&self.folder)
-            .and_then(|folder| folder.sync_all())
+        self.file_system
+            .sync_directory(&self.folder)
             .map_err(Self::io("sync", &self.folder))
     }
 
@@ -204,7 +245,9 @@ impl Snapshots {
     pub(crate) fn remove_older_than(&self, newest: &SnapshotFile) -> Result<(), SnapshotError> {
         for path in self.list()?.0 {
             if path < *newest.path {
-                fs::remove_file(&path).map_err(Self::io("remove", &path))?;
+                self.file_system
+                    .remove_file(&path)
+                    .map_err(Self::io("remove", &path))?;
             }
         }
         self.sync()

@@ -142,8 +142,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         // The file is durable under its name already (see `Snapshots::accept`): when the store is
         // ahead of the log after a crash, it tells that the store got there lawfully.
         self.blocking(move |this| {
-            let mut file =
-                io::BufReader::with_capacity(1024 * 1024, std::fs::File::open(snapshot.path())?);
+            let mut file = io::BufReader::with_capacity(1024 * 1024, snapshot.open()?);
             this.state
                 .install_snapshot(&mut file)
                 .map_err(io::Error::other)?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use quadraft_protocol::RecoveryReport;
 
-use crate::disk::{FileSystem, quarantine};
+use crate::disk::{FileSystem, SharedFileSystem, quarantine};
 use crate::raft::{SnapshotError, SnapshotFile, Snapshots};
 use crate::state::{State, StateError};
 
@@ -24,16 +24,16 @@ pub(crate) enum DerivedError {
 
 /// Opens the newest whole snapshot; damaged ones go to quarantine.
 pub(crate) fn open_snapshots(
-    file_system: &dyn FileSystem,
+    file_system: &SharedFileSystem,
     data: &Path,
     report: &mut RecoveryReport,
 ) -> Result<(Snapshots, Option<SnapshotFile>), DerivedError> {
-    let snapshots = Snapshots::open(data)?;
+    let snapshots = Snapshots::open(file_system, data)?;
     snapshots.remove_unfinished()?;
     let (newest, damaged) = snapshots.newest()?;
     for path in damaged {
         report.corrupted_files.push(path.display().to_string());
-        move_away(file_system, data, &path, report)?;
+        move_away(file_system.as_ref(), data, &path, report)?;
     }
     Ok((snapshots, newest))
 }
@@ -78,7 +78,7 @@ fn move_away(
 
 /// Replaces the store's content by the snapshot's.
 pub(crate) fn install(state: &State, snapshot: &SnapshotFile) -> Result<(), DerivedError> {
-    let file = std::fs::File::open(snapshot.path()).map_err(|source| SnapshotError::Io {
+    let file = snapshot.open().map_err(|source| SnapshotError::Io {
         action: "open",
         path: snapshot.path().to_owned(),
         source,

@@ -57,7 +57,7 @@ pub fn verify_volume(file_system: &SharedFileSystem, data: &Path) -> VerifyRepor
 }
 
 fn read_volume(file_system: &SharedFileSystem, data: &Path, report: &mut VerifyReport) {
-    report.store_present = data.join("store").exists();
+    report.store_present = file_system.exists(&data.join("store")).unwrap_or(false);
     let superblock = match SuperblockFile::open(file_system.as_ref(), data, OpenMode::Read) {
         Ok(Some((file, stale_copy))) => {
             if let Some(copy) = stale_copy {
@@ -131,8 +131,10 @@ fn read_volume(file_system: &SharedFileSystem, data: &Path, report: &mut VerifyR
         }
         Err(error) => report.damage.push(describe(&error)),
     }
-    if data.join("snapshots").exists() {
-        read_snapshots(data, report, &mut positions);
+    match file_system.exists(&data.join("snapshots")) {
+        Ok(true) => read_snapshots(file_system, data, report, &mut positions),
+        Ok(false) => {}
+        Err(error) => report.damage.push(describe(&error)),
     }
     // What the store has applied is read by `serve`; here the log and the snapshot vouch for it.
     positions.applied = positions.snapshot.max(positions.purged);
@@ -141,8 +143,13 @@ fn read_volume(file_system: &SharedFileSystem, data: &Path, report: &mut VerifyR
     }
 }
 
-fn read_snapshots(data: &Path, report: &mut VerifyReport, positions: &mut Positions) {
-    match Snapshots::open(data).and_then(|snapshots| snapshots.newest()) {
+fn read_snapshots(
+    file_system: &SharedFileSystem,
+    data: &Path,
+    report: &mut VerifyReport,
+    positions: &mut Positions,
+) {
+    match Snapshots::of(file_system, data).newest() {
         Ok((newest, damaged)) => {
             for path in damaged {
                 report

@@ -89,7 +89,7 @@ pub fn open_volume(
     let derived_error = |report: &RecoveryReport, error: &DerivedError| {
         Refusal::new(report.clone(), RefusalReason::StoreUnrecoverable, error)
     };
-    let (snapshots, mut snapshot) = open_snapshots(file_system.as_ref(), data, &mut report)
+    let (snapshots, mut snapshot) = open_snapshots(file_system, data, &mut report)
         .map_err(|error| derived_error(&report, &error))?;
     let state = open_store(file_system.as_ref(), data, &mut report)
         .map_err(|error| derived_error(&report, &error))?;
