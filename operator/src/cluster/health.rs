@@ -123,6 +123,8 @@ fn is_healthy(node: &Node, leader: &Node, cluster_uuid: &str) -> bool {
         && node.leader == Some(leader.node_id)
         && node.last_log_index + CAUGHT_UP_ENTRIES >= leader.committed_index
         && node.applied_index + CAUGHT_UP_ENTRIES >= leader.committed_index
+        // Another member may hold the only copy that it can be repaired from.
+        && node.unreadable.is_empty()
 }
 
 /// Whether a learner has what it needs to vote.

@@ -211,6 +211,8 @@ pub struct Node {
     pub matching: BTreeMap<NodeId, u64>,
     /// Nodes whose digest differed at an equal index.
     pub diverged_from: BTreeSet<NodeId>,
+    /// Log ids of entries that the node cannot read and that no peer has given it yet.
+    pub unreadable: Vec<String>,
     pub recovery: Option<RecoveryFindings>,
 }
 

@@ -395,6 +395,11 @@ fn node(cluster: &ValidatedCluster, answer: v1::StatusResponse) -> Node {
             .iter()
             .map(|divergence| NodeId(divergence.node_id))
             .collect(),
+        unreadable: answer
+            .unreadable
+            .iter()
+            .map(|log_id| format!("{}.{}", log_id.term, log_id.index))
+            .collect(),
         recovery: recovery_findings(&answer.recovery_report_json),
     }
 }

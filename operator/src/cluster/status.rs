@@ -395,6 +395,7 @@ fn conditions(
     } else {
         message.clone()
     };
+    let unreadable = unreadable_entries(observation);
     let comparable = observation
         .slots
         .values()
@@ -431,10 +432,18 @@ fn conditions(
             observation.record.initialised && !complete,
             if complete {
                 "AllHealthy"
-            } else {
+            } else if unreadable.is_empty() {
                 "MembersMissing"
+            } else {
+                "EntriesUnreadable"
             },
-            if complete { "" } else { &quorum_message },
+            if complete {
+                ""
+            } else if unreadable.is_empty() {
+                &quorum_message
+            } else {
+                &unreadable
+            },
         ),
         Wanted {
             type_: "Diverged",
@@ -458,6 +467,28 @@ fn conditions(
                 .join("; "),
         },
     ]
+}
+
+/// Who cannot read which entries; empty when everybody can.
+fn unreadable_entries(observation: &Observation) -> String {
+    const MOST: usize = 5;
+    let members = observation.slots.iter().filter_map(|(slot, seen)| {
+        let node = seen.node.as_ref()?;
+        let unreadable = &node.unreadable;
+        if unreadable.is_empty() {
+            return None;
+        }
+        let named = unreadable[..unreadable.len().min(MOST)].join(", ");
+        let more = match unreadable.len().saturating_sub(MOST) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Some(format!(
+            "slot {slot} (node {}) cannot read {named}{more} of its log and asks the others for it",
+            node.node_id
+        ))
+    });
+    members.collect::<Vec<_>>().join("; ")
 }
 
 fn format_divergence(observation: &Observation, one: NodeId, other: NodeId) -> String {

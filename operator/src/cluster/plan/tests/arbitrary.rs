@@ -87,6 +87,11 @@ fn node(random: &mut Random, slot: Slot, shared: &Membership) -> Node {
         matching: (1..8)
             .map(|id| (NodeId(id), 900 + random.below(200)))
             .collect(),
+        unreadable: if random.chance(5) {
+            vec!["1.7".to_owned()]
+        } else {
+            Vec::new()
+        },
         ..Node::default()
     }
 }

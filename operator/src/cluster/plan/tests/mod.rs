@@ -277,6 +277,7 @@ fn is_healthy(observation: &Observation, id: NodeId) -> bool {
             && seen.node.as_ref().is_some_and(|node| {
                 node.node_id == id
                     && node.ready
+                    && node.unreadable.is_empty()
                     && matches!(node.role, Role::Leader | Role::Follower)
             })
     })

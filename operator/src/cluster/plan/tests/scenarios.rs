@@ -191,6 +191,32 @@ fn nobody_leaves_while_another_voter_is_unhealthy() {
 }
 
 #[test]
+fn nobody_leaves_while_a_voter_may_need_an_entry_from_it() {
+    let mut world = healthy(5);
+    let unreadable = |world: &mut Observation, entries: &[&str]| {
+        if let Some(node) = world.slots.get_mut(&1).and_then(|seen| seen.node.as_mut()) {
+            node.unreadable = entries.iter().map(ToString::to_string).collect();
+        }
+    };
+    unreadable(&mut world, &["1.7"]);
+    assert_eq!(plan(&cluster(3), &world).step, None);
+    unreadable(&mut world, &[]);
+    assert!(plan(&cluster(3), &world).step.is_some());
+    // Nor does a refused volume lose what is on it.
+    let mut world = healthy(3);
+    unreadable(&mut world, &["1.7"]);
+    fenced(&mut world, 2, 20);
+    assert_eq!(
+        plan(&cluster(3), &world).step,
+        Some(Step::StartRecovery {
+            slot: 2,
+            attempt: 1,
+            allow_new_identity: false,
+        })
+    );
+}
+
+#[test]
 fn the_leader_hands_over_before_it_leaves() {
     let mut world = healthy(5);
     for seen in world.slots.values_mut() {
