@@ -173,7 +173,8 @@ impl LogFiles {
         let mut write = || -> std::io::Result<()> {
             segment.file.write_at(&buffer, start)?;
             write_slots(&segment, &self.identity, &mut tail, &slots)?;
-            mark_ahead(&segment, &self.identity, &mut tail, buffer.len() as u64)?;
+            let batch_size = (buffer.len() as u64, records.len());
+            mark_ahead(&segment, &self.identity, &mut tail, batch_size)?;
             segment.file.sync()?;
             tail.block.flushed_batch = batch;
             write_block(&segment, &self.identity, &tail)
@@ -385,7 +386,7 @@ fn mark_ahead(
     segment: &Segment,
     identity: &LogIdentity,
     tail: &mut Tail,
-    batch_bytes: u64,
+    (batch_bytes, records): (u64, usize),
 ) -> std::io::Result<()> {
     let batch_end = tail.end_bytes + batch_bytes;
     // The next batch may be as large as this one.
@@ -394,8 +395,9 @@ fn mark_ahead(
         mark_payloads(segment, identity, tail, end)?;
     }
     let block = segment.geometry.block_offset(tail.slots);
-    if tail.free_identifiers_end < block + FREE_IDENTIFIERS_AHEAD_BYTES / 2 {
-        let end = block + FREE_IDENTIFIERS_AHEAD_BYTES;
+    let slots_bytes = (records as u64).div_ceil(SLOTS_A_BLOCK as u64) * IDENTIFIER_BLOCK_BYTES;
+    if tail.free_identifiers_end < block + slots_bytes + IDENTIFIER_BLOCK_BYTES {
+        let end = block + FREE_IDENTIFIERS_AHEAD_BYTES.max(2 * slots_bytes);
         mark_identifiers(segment, identity, tail, end)?;
     }
     Ok(())

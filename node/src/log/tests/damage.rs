@@ -1,6 +1,6 @@
 //! One place of a log that is at rest is damaged: no entry loses its name.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::cases;
 use super::workload::{Workload, open};
@@ -38,7 +38,7 @@ enum Outcome {
     Nothing,
 }
 
-fn try_damage(workload: &Workload, path: &PathBuf, damage: &Damage) -> Outcome {
+fn try_damage(workload: &Workload, path: &Path, damage: &Damage) -> Outcome {
     let disk = workload.disk.kill();
     if disk.damage(path, damage.clone()).is_err() {
         return Outcome::Nothing;
