@@ -8,7 +8,7 @@ use super::Output;
 use super::arguments::RecoverArguments;
 use crate::disk::{RealFileSystem, SharedFileSystem};
 use crate::log::LogOptions;
-use crate::recovery::{OpenOptions, Refusal, give_new_identity, open_volume};
+use crate::recovery::{OpenOptions, Refusal, StorePlace, give_new_identity, open_volume};
 
 pub(super) fn recover(arguments: &RecoverArguments) -> ExitCode {
     let output = Output::new(arguments.termination_message.clone());
@@ -30,6 +30,7 @@ fn try_recover(
         data: arguments.volume.data.clone(),
         cluster_uuid: arguments.cluster_uuid,
         log: LogOptions::default(),
+        store: StorePlace::Volume,
     };
     // What `serve` mends by itself is mended here the same way.
     match open_volume(file_system, &options) {

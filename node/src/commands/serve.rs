@@ -20,7 +20,7 @@ use crate::http::{self, HttpOptions};
 use crate::log::LogOptions;
 use crate::metrics::Metrics;
 use crate::raft::{Node, NodeOptions, PreparedNode, StopReason};
-use crate::recovery::{OpenOptions, Refusal, Volume, open_volume};
+use crate::recovery::{OpenOptions, Refusal, StorePlace, Volume, open_volume};
 use crate::sparql::update::EvaluationLimits;
 
 /// Kubernetes waits 30 seconds before it kills; leadership is handed on within this.
@@ -71,6 +71,7 @@ pub(super) async fn serve(arguments: ServeArguments) -> ExitCode {
         log: LogOptions {
             segment_bytes: arguments.segment_bytes,
         },
+        store: StorePlace::Volume,
     };
     let opened = tokio::task::spawn_blocking(move || {
         let file_system: SharedFileSystem = Arc::new(RealFileSystem);
@@ -322,6 +323,7 @@ async fn claim(
         state,
         snapshots,
         snapshot,
+        membership,
         lock,
     } = volume;
     let shared = Arc::new(Mutex::new(superblock));
@@ -356,6 +358,7 @@ async fn claim(
         state,
         snapshots,
         snapshot,
+        membership,
         lock,
     }))
 }

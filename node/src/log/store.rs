@@ -94,7 +94,26 @@ pub struct LogState {
 pub struct LogStore {
     view: Arc<Mutex<View>>,
     readers: SegmentReaders,
-    queue: Sender<Operation>,
+    queue: Queue,
+}
+
+/// Where operations go.
+#[derive(Clone)]
+enum Queue {
+    /// To the thread that owns the files.
+    Thread(Sender<Operation>),
+    /// To the files at once, in the caller's thread: simulations have no second thread whose pace
+    /// would decide what happens.
+    Inline(Arc<Mutex<Writer>>),
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Thread(_) => "Thread",
+            Self::Inline(_) => "Inline",
+        })
+    }
 }
 
 impl std::fmt::Debug for View {
@@ -121,40 +140,33 @@ impl LogStore {
         vote: VoteFile,
         superblock: Arc<Mutex<SuperblockFile>>,
     ) -> Result<Self, io::Error> {
-        let mut opened = opened;
-        {
-            let superblock = superblock.lock().unwrap_or_else(PoisonError::into_inner);
-            let superblock = superblock.current();
-            opened
-                .files
-                .set_writer(superblock.cluster_uuid, superblock.boot_count);
-        }
-        let readers = opened.files.readers();
-        let view = Arc::new(Mutex::new(View {
-            last: opened.contents.last(),
-            purged: opened.contents.purged(),
-            committed: opened.contents.committed(),
-            contents: opened.contents,
-            cache: VecDeque::new(),
-            cache_bytes: 0,
-            written: 0,
-            vote: vote.current(),
-            failure: None,
-        }));
+        let mut writer = Writer::new(opened, vote, superblock);
+        let (view, readers) = (writer.view.clone(), writer.files.readers());
         let (queue, operations) = channel();
-        let mut writer = Writer {
-            view: view.clone(),
-            files: opened.files,
-            vote,
-            superblock,
-        };
         thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || writer.run(&operations))?;
         Ok(Self {
             view,
             readers,
-            queue,
+            queue: Queue::Thread(queue),
+        })
+    }
+
+    /// As [`Self::start`], without a thread: each operation is done when its call returns.
+    ///
+    /// # Errors
+    /// None.
+    pub fn start_inline(
+        opened: OpenedLog,
+        vote: VoteFile,
+        superblock: Arc<Mutex<SuperblockFile>>,
+    ) -> Result<Self, io::Error> {
+        let writer = Writer::new(opened, vote, superblock);
+        Ok(Self {
+            view: writer.view.clone(),
+            readers: writer.files.readers(),
+            queue: Queue::Inline(Arc::new(Mutex::new(writer))),
         })
     }
 
@@ -175,8 +187,19 @@ impl LogStore {
         lock(&self.view).vote
     }
 
-    fn send(&self, operation: Operation) {
-        if let Err(refused) = self.queue.send(operation) {
+    /// Hands an operation on. `view`, which shows it already, is held until the queue has it: both
+    /// must agree on the order of operations.
+    fn send(&self, view: MutexGuard<'_, View>, operation: Operation) {
+        let queue = match &self.queue {
+            Queue::Thread(queue) => queue,
+            Queue::Inline(writer) => {
+                drop(view);
+                let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+                return writer.run_one(operation);
+            }
+        };
+        if let Err(refused) = queue.send(operation) {
+            drop(view);
             let error = || io::Error::other("the log has stopped");
             match refused.0 {
                 Operation::Append(_, completion)
@@ -190,14 +213,13 @@ impl LogStore {
 
     /// Queues entries; they can be read when this returns, and are durable at the completion.
     pub fn append(&self, entries: Vec<(LogPosition, Bytes)>, completion: Completion) {
-        // The view and the queue must agree on the order of operations.
         let mut view = lock(&self.view);
         for (position, payload) in &entries {
             view.cache_bytes += payload.len();
             view.cache.push_back((*position, payload.clone()));
             view.last = Some(*position);
         }
-        self.send(Operation::Append(entries, completion));
+        self.send(view, Operation::Append(entries, completion));
     }
 
     /// Voids all entries after `keep` (all, when `None`).
@@ -215,7 +237,7 @@ impl LogStore {
         }
         view.written = view.written.min(view.cache.len());
         view.last = keep.max(view.purged);
-        self.send(Operation::TruncateAfter(keep_index, completion));
+        self.send(view, Operation::TruncateAfter(keep_index, completion));
     }
 
     /// Lets go of all entries up to `position`, which a durable snapshot holds.
@@ -234,7 +256,7 @@ impl LogStore {
         view.purged = view.purged.max(Some(position));
         view.last = view.last.max(Some(position));
         view.committed = view.committed.max(Some(position));
-        self.send(Operation::Purge(position, completion));
+        self.send(view, Operation::Purge(position, completion));
     }
 
     /// Notes how far the log is committed; written with the next batch, as losing it loses nothing.
@@ -244,13 +266,12 @@ impl LogStore {
             return;
         }
         view.committed = Some(position);
-        self.send(Operation::Committed(position));
+        self.send(view, Operation::Committed(position));
     }
 
     /// Casts a vote.
     pub fn save_vote(&self, vote: StoredVote, completion: Completion) {
-        let _order = lock(&self.view);
-        self.send(Operation::Vote(vote, completion));
+        self.send(lock(&self.view), Operation::Vote(vote, completion));
     }
 
     /// Reads entries from `start` up to and without `end`, stopping early once `maximum_bytes` are
@@ -403,6 +424,50 @@ impl Batch {
 }
 
 impl Writer {
+    fn new(mut opened: OpenedLog, vote: VoteFile, superblock: Arc<Mutex<SuperblockFile>>) -> Self {
+        {
+            let superblock = superblock.lock().unwrap_or_else(PoisonError::into_inner);
+            let superblock = superblock.current();
+            opened
+                .files
+                .set_writer(superblock.cluster_uuid, superblock.boot_count);
+        }
+        let view = Arc::new(Mutex::new(View {
+            last: opened.contents.last(),
+            purged: opened.contents.purged(),
+            committed: opened.contents.committed(),
+            contents: opened.contents,
+            cache: VecDeque::new(),
+            cache_bytes: 0,
+            written: 0,
+            vote: vote.current(),
+            failure: None,
+        }));
+        Self {
+            view,
+            files: opened.files,
+            vote,
+            superblock,
+        }
+    }
+
+    /// Does one operation by itself.
+    fn run_one(&mut self, operation: Operation) {
+        let mut batch = Batch::default();
+        match operation {
+            Operation::Vote(vote, completion) => {
+                let result = self.save_vote(vote);
+                completion(self.settle(result));
+            }
+            Operation::Committed(position) => {
+                batch.push(RecordKind::Committed, position, Bytes::new());
+            }
+            operation => Self::collect(operation, &mut batch),
+        }
+        self.flush(&mut batch);
+        self.flush_mark();
+    }
+
     fn run(&mut self, operations: &Receiver<Operation>) {
         let mut batch = Batch::default();
         loop {

@@ -92,6 +92,16 @@ pub(crate) fn decode_stored_membership(bytes: &[u8]) -> Result<StoredMembership,
     Ok(StoredMembership::new(log_id, membership))
 }
 
+/// The membership that an entry holds, if it holds one, as the state keeps it.
+pub(crate) fn membership_in_entry(position: LogPosition, payload: &Bytes) -> Option<Vec<u8>> {
+    match decode_payload(payload).ok()? {
+        EntryPayload::Membership(membership) => Some(encode_stored_membership(
+            &StoredMembership::new(Some(to_log_id(position)), membership),
+        )),
+        _ => None,
+    }
+}
+
 pub(crate) fn membership_message(
     log_id: Option<&LogId>,
     membership: &Membership,

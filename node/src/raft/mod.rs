@@ -17,6 +17,9 @@ mod status;
 mod types;
 mod writer;
 
+#[cfg(test)]
+mod simulation;
+
 pub use compare::start_comparing;
 pub use failure::{Committed, MembershipFailure, ReadFailure, ReadPoint, WriteFailure};
 pub use node::{Node, NodeError, NodeOptions, PreparedNode, StopReason};
@@ -25,8 +28,9 @@ pub use repair::{PeerEntry, RepairSource};
 pub use snapshots::SnapshotError;
 
 pub(crate) use codec::{
-    CodecError, addresses, decode_entry, encode_stored_membership, log_id_message, read_log_id,
-    read_membership, read_vote, stored_membership_message as membership_message_of, vote_message,
+    CodecError, addresses, decode_entry, encode_stored_membership, log_id_message,
+    membership_in_entry, read_log_id, read_membership, read_vote,
+    stored_membership_message as membership_message_of, vote_message,
 };
 pub(crate) use membership::Step as MembershipStep;
 pub(crate) use peers::EnvelopeError;

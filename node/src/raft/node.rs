@@ -6,20 +6,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use openraft::async_runtime::watch::WatchReceiver as _;
-use openraft::{Config, SnapshotPolicy};
+use openraft::network::NetSnapshot;
+use openraft::{Config, RaftNetworkFactory, SnapshotPolicy};
 use quadraft_protocol::{NodeId, RecoveryReport, v1};
 use uuid::Uuid;
 
 use super::log_storage::LogStorage;
 use super::network::Network;
 use super::peers::{LocalIdentity, LocalMarks, Peers};
-use super::repair::{MemberEntries, RepairSource, Repairer};
+use super::repair::{MemberEntries, PeerEntries, RepairSource, Repairer};
 use super::snapshots::{SnapshotFile, Snapshots};
 use super::state_machine::StateMachine;
 use super::types::TypeConfig;
 use super::writer::Writer;
 use crate::disk::VolumeLock;
-use crate::log::LogStore;
+use crate::identity::{SuperblockFile, VoteFile};
+use crate::log::{LogStore, OpenedLog};
 use crate::position::LogPosition;
 use crate::recovery::Volume;
 use crate::sparql::update::EvaluationLimits;
@@ -81,6 +83,10 @@ pub struct Node {
     _lock: VolumeLock,
 }
 
+/// How the log of a volume is started: by its own thread, or, in simulations, without one.
+type StartLog =
+    fn(OpenedLog, VoteFile, Arc<Mutex<SuperblockFile>>) -> Result<LogStore, std::io::Error>;
+
 /// A node whose log can be read by peers, and whose Raft core does not run yet.
 #[derive(Debug)]
 pub struct PreparedNode {
@@ -103,6 +109,23 @@ impl PreparedNode {
     /// # Errors
     /// When the log's thread cannot be started.
     pub fn new(volume: Volume, report: RecoveryReport) -> Result<Self, NodeError> {
+        let members = volume.membership.clone();
+        Self::with(volume, report, LogStore::start, |peers, state| {
+            Arc::new(MemberEntries {
+                peers,
+                state,
+                membership: members,
+            })
+        })
+    }
+
+    /// As [`Self::new`], with a log started and peers reached in another way.
+    pub(crate) fn with(
+        volume: Volume,
+        report: RecoveryReport,
+        start_log: StartLog,
+        entries: impl FnOnce(Arc<Peers>, Arc<State>) -> Arc<dyn PeerEntries>,
+    ) -> Result<Self, NodeError> {
         let superblock = volume.superblock.current().clone();
         let peers = Arc::new(Peers::new(LocalIdentity {
             cluster_uuid: superblock.cluster_uuid,
@@ -111,14 +134,9 @@ impl PreparedNode {
             boot_count: superblock.boot_count,
         }));
         let shared_superblock = Arc::new(Mutex::new(volume.superblock));
-        let log =
-            LogStore::start(volume.log, volume.vote, shared_superblock).map_err(NodeError::Log)?;
+        let log = start_log(volume.log, volume.vote, shared_superblock).map_err(NodeError::Log)?;
         let state = Arc::new(volume.state);
-        let entries = MemberEntries {
-            peers: peers.clone(),
-            state: state.clone(),
-        };
-        let repairer = Repairer::new(log.clone(), Arc::new(entries));
+        let repairer = Repairer::new(log.clone(), entries(peers.clone(), state.clone()));
         repairer.start();
         Ok(Self {
             repair_source: Arc::new(RepairSource::new(log.clone(), peers.clone())),
@@ -134,6 +152,12 @@ impl PreparedNode {
         })
     }
 
+    /// The log.
+    #[cfg(test)]
+    pub(crate) fn log(&self) -> &LogStore {
+        &self.log
+    }
+
     /// What peers may ask for already.
     #[must_use]
     pub fn repair_source(&self) -> Arc<RepairSource> {
@@ -145,13 +169,27 @@ impl PreparedNode {
     /// # Errors
     /// When the options do not fit together, or the core refuses the volume.
     pub async fn start(self, options: NodeOptions) -> Result<Arc<Node>, NodeError> {
+        let network = Network::new(self.peers.clone());
+        self.start_on(options, network).await
+    }
+
+    /// As [`Self::start`], on another network.
+    pub(crate) async fn start_on<N>(
+        self,
+        options: NodeOptions,
+        network: N,
+    ) -> Result<Arc<Node>, NodeError>
+    where
+        N: RaftNetworkFactory<TypeConfig>,
+        N::Network: NetSnapshot<TypeConfig, SnapshotData = SnapshotFile>,
+    {
         let config = raft_config(&options)?;
         let state_machine =
             StateMachine::new(self.state.clone(), self.snapshots.clone(), self.snapshot);
         let raft = openraft::Raft::build(
             self.peers.identity().node_id.0,
             Arc::new(config),
-            Network::new(self.peers.clone()),
+            network,
             LogStorage::new(self.log.clone(), self.repairer.clone()),
             state_machine,
         )

@@ -119,8 +119,9 @@ impl Repairer {
         self.log.mark_unreadable(entry);
         let mut rounds = self.rounds.subscribe();
         tracing::warn!(%entry, "an entry cannot be read; it is fetched from a peer");
+        // Once: who is not satisfied waits for the next round, at its own pace.
+        self.wanted.notify_one();
         loop {
-            self.wanted.notify_one();
             if !self.log.unreadable().contains(&entry) {
                 return Ok(());
             }
@@ -226,6 +227,8 @@ impl RepairSource {
 pub(crate) struct MemberEntries {
     pub(crate) peers: Arc<Peers>,
     pub(crate) state: Arc<State>,
+    /// What was known of the members when the volume was opened: the store may have been lost.
+    pub(crate) membership: Option<Vec<u8>>,
 }
 
 impl MemberEntries {
@@ -234,10 +237,9 @@ impl MemberEntries {
     }
 
     fn addresses(&self) -> BTreeMap<u64, String> {
-        other_members(
-            self.state.membership().as_deref(),
-            self.peers.identity().node_id,
-        )
+        let applied = self.state.membership();
+        let membership = applied.as_deref().or(self.membership.as_deref());
+        other_members(membership, self.peers.identity().node_id)
     }
 }
 

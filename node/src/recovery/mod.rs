@@ -16,4 +16,4 @@ pub use refusal::Refusal;
 pub(crate) use refusal::describe;
 pub use verify::{VerifyReport, list_entries, verify_volume};
 pub(crate) use volume::log_identity;
-pub use volume::{OpenOptions, Volume, open_volume};
+pub use volume::{OpenOptions, StorePlace, Volume, open_volume};

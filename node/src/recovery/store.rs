@@ -4,6 +4,7 @@ use std::path::Path;
 
 use quadraft_protocol::RecoveryReport;
 
+use super::volume::{OpenOptions, StorePlace};
 use crate::disk::{FileSystem, SharedFileSystem, quarantine};
 use crate::raft::{SnapshotError, SnapshotFile, Snapshots};
 use crate::state::{State, StateError};
@@ -42,9 +43,13 @@ pub(crate) fn open_snapshots(
 /// to be filled from the snapshot and the log.
 pub(crate) fn open_store(
     file_system: &dyn FileSystem,
-    data: &Path,
+    options: &OpenOptions,
     report: &mut RecoveryReport,
 ) -> Result<State, DerivedError> {
+    if options.store == StorePlace::Memory {
+        return Ok(State::in_memory()?);
+    }
+    let data = options.data.as_path();
     let path = data.join("store");
     match State::open(&path) {
         Ok(state) => Ok(state),

@@ -28,6 +28,18 @@ pub struct OpenOptions {
     /// unclaimed.
     pub cluster_uuid: Option<Uuid>,
     pub log: LogOptions,
+    pub store: StorePlace,
+}
+
+/// Where the store of a volume is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StorePlace {
+    /// In a folder of the volume.
+    #[default]
+    Volume,
+    /// In memory: it is lost and rebuilt at each start. For tests on simulated disks, which RocksDB
+    /// does not write to.
+    Memory,
 }
 
 /// A volume that may be served from. The lock is held as long as this exists.
@@ -40,6 +52,9 @@ pub struct Volume {
     pub state: State,
     pub(crate) snapshots: Snapshots,
     pub(crate) snapshot: Option<SnapshotFile>,
+    /// The newest membership that is found on the volume, encoded as the state keeps it: who may
+    /// have what cannot be read here.
+    pub(crate) membership: Option<Vec<u8>>,
     pub lock: VolumeLock,
 }
 
@@ -91,10 +106,11 @@ pub fn open_volume(
     };
     let (snapshots, mut snapshot) = open_snapshots(file_system, data, &mut report)
         .map_err(|error| derived_error(&report, &error))?;
-    let state = open_store(file_system.as_ref(), data, &mut report)
+    let state = open_store(file_system.as_ref(), options, &mut report)
         .map_err(|error| derived_error(&report, &error))?;
 
-    refuse_what_nobody_can_repair(&log, &state, &identity, &report)?;
+    let membership = known_membership(&log, &state, snapshot.as_ref());
+    refuse_what_nobody_can_repair(&log, membership.as_deref(), &identity, &report)?;
     let positions = Positions {
         last: log.contents.last(),
         purged: log.contents.purged(),
@@ -137,6 +153,7 @@ pub fn open_volume(
             state,
             snapshots,
             snapshot,
+            membership,
             lock,
         },
         report,
@@ -326,19 +343,40 @@ fn open_the_log(
     }
 }
 
+/// The newest membership that the store, the snapshot or a readable entry of the log tells.
+fn known_membership(
+    log: &OpenedLog,
+    state: &State,
+    snapshot: Option<&SnapshotFile>,
+) -> Option<Vec<u8>> {
+    let in_snapshot = || snapshot?.summary().status.membership.clone();
+    let in_log = || {
+        let readers = log.files.readers();
+        let last = log.contents.last()?.index;
+        let first = log.contents.first()?.position.index;
+        (first..=last)
+            .rev()
+            .filter_map(|index| log.contents.get(index))
+            .find_map(|location| {
+                let payload = readers.read(location).ok()?;
+                crate::raft::membership_in_entry(location.position, &payload.into())
+            })
+    };
+    state.membership().or_else(in_snapshot).or_else(in_log)
+}
+
 /// An entry that cannot be read is fetched from another member while the node runs. Without one, it
 /// is lost as far as this volume knows: every byte is kept, and nothing is served.
 fn refuse_what_nobody_can_repair(
     log: &OpenedLog,
-    state: &State,
+    membership: Option<&[u8]>,
     identity: &Superblock,
     report: &RecoveryReport,
 ) -> Result<(), Refusal> {
     let Some(first) = log.contents.unreadable().next() else {
         return Ok(());
     };
-    let membership = state.membership();
-    if !crate::raft::other_members(membership.as_deref(), identity.node_id).is_empty() {
+    if !crate::raft::other_members(membership, identity.node_id).is_empty() {
         return Ok(());
     }
     let problem = IdentityProblem::NobodyToRepairFrom {

@@ -74,7 +74,8 @@ impl Published {
 /// One thread at a time applies entries or installs a snapshot; readers never wait for it.
 #[derive(Debug)]
 pub struct State {
-    path: PathBuf,
+    /// None when the store is in memory.
+    path: Option<PathBuf>,
     published: RwLock<Published>,
     writer: Mutex<()>,
     broken: AtomicBool,
@@ -96,12 +97,23 @@ impl State {
         };
         let (generation, records) = open_generation(path, number)?;
         folder::remove_leftovers(path, number)?;
-        Ok(Self {
-            path: path.to_owned(),
+        Ok(Self::of(Some(path.to_owned()), generation, records))
+    }
+
+    /// An empty store in memory: it is gone with this value, as a store that was lost with its
+    /// volume. For tests of everything around it.
+    pub fn in_memory() -> Result<Self, StateError> {
+        let (generation, records) = memory_generation(1, |_| Ok(()))?;
+        Ok(Self::of(None, generation, records))
+    }
+
+    fn of(path: Option<PathBuf>, generation: Generation, records: Records) -> Self {
+        Self {
+            path,
             published: RwLock::new(Published::new(Arc::new(generation), records)),
             writer: Mutex::new(()),
             broken: AtomicBool::new(false),
-        })
+        }
     }
 
     // A panic while a lock is held leaves what it guards as it was: values are replaced as a
@@ -299,7 +311,7 @@ impl State {
             .map_err(StateError::io("could not read the snapshot"))?;
         let _writer = self.writer();
         let number = self.published().generation.number + 1;
-        build(&self.path, number, |store| {
+        let fill = |store: &Store| {
             let (installed, requests) = snapshot::load(input, store)?;
             if installed != summary {
                 return Err(StateError::DamagedSnapshot(
@@ -311,8 +323,14 @@ impl State {
                 requests,
             });
             write_records(store, &records)
-        })?;
-        let (generation, records) = open_generation(&self.path, number)?;
+        };
+        let (generation, records) = match &self.path {
+            Some(path) => {
+                build(path, number, fill)?;
+                open_generation(path, number)?
+            }
+            None => memory_generation(number, fill)?,
+        };
         let replaced = {
             let mut published = self.published_mut();
             std::mem::replace(
@@ -320,11 +338,9 @@ impl State {
                 Published::new(Arc::new(generation), records),
             )
         };
-        replaced
-            .generation
-            .folder
-            .replaced
-            .store(true, Ordering::Release);
+        if let Some(folder) = &replaced.generation.folder {
+            folder.replaced.store(true, Ordering::Release);
+        }
         self.broken.store(false, Ordering::Release);
         Ok(summary)
     }
@@ -339,14 +355,31 @@ fn build(
     let building = folder::start_building(path)?;
     {
         let store = Store::open(&building)?;
-        fill(&store)?;
-        let empty = records::read_all(&store.start_transaction()?)?.is_none();
-        if empty {
-            write_records(&store, &Records::default())?;
-        }
+        fill_new(&store, fill)?;
         store.flush()?;
     }
     folder::put_in_force(path, number)
+}
+
+fn fill_new(
+    store: &Store,
+    fill: impl FnOnce(&Store) -> Result<(), StateError>,
+) -> Result<(), StateError> {
+    fill(store)?;
+    let empty = records::read_all(&store.start_transaction()?)?.is_none();
+    if empty {
+        write_records(store, &Records::default())?;
+    }
+    Ok(())
+}
+
+fn memory_generation(
+    number: u64,
+    fill: impl FnOnce(&Store) -> Result<(), StateError>,
+) -> Result<(Generation, Records), StateError> {
+    let store = Store::new()?;
+    fill_new(&store, fill)?;
+    generation_of(store, number, None)
 }
 
 fn write_records(store: &Store, records: &Records) -> Result<(), StateError> {
@@ -360,6 +393,18 @@ fn write_records(store: &Store, records: &Records) -> Result<(), StateError> {
 fn open_generation(path: &Path, number: u64) -> Result<(Generation, Records), StateError> {
     let path = folder::generation_path(path, number);
     let store = Store::open(&path)?;
+    let folder = Folder {
+        path,
+        replaced: AtomicBool::new(false),
+    };
+    generation_of(store, number, Some(folder))
+}
+
+fn generation_of(
+    store: Store,
+    number: u64,
+    folder: Option<Folder>,
+) -> Result<(Generation, Records), StateError> {
     let records = {
         let transaction = store.start_transaction()?;
         let records = records::read_all(&transaction)?.ok_or_else(|| {
@@ -372,10 +417,7 @@ fn open_generation(path: &Path, number: u64) -> Result<(Generation, Records), St
         Generation {
             store: OpenStore(store),
             number,
-            folder: Folder {
-                path,
-                replaced: AtomicBool::new(false),
-            },
+            folder,
         },
         records,
     ))

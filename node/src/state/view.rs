@@ -10,13 +10,15 @@ use oxrdf::{NamedOrBlankNode, Quad};
 use super::effects::{RESERVED, is_reserved};
 use super::{StateError, StateStatus, records};
 
-/// One folder with a RocksDB store in it. Installing a snapshot makes the next generation.
+/// One folder with a RocksDB store in it, or one store in memory. Installing a snapshot makes the
+/// next generation.
 #[derive(Debug)]
 pub(crate) struct Generation {
     // Declared first, so that the store is closed before its folder is removed.
     pub(crate) store: OpenStore,
     pub(crate) number: u64,
-    pub(crate) folder: Folder,
+    /// None when the store is in memory.
+    pub(crate) folder: Option<Folder>,
 }
 
 /// A store, with a `Debug` that does not print its content.

@@ -1,0 +1,245 @@
+//! Three nodes on three simulated disks.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use oxrdf::{GraphName, Literal, NamedNode, Quad};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use super::super::node::{Node, NodeError, NodeOptions, PreparedNode};
+use super::super::types::{EncodedCommand, MemberAddresses};
+use super::wires::{WiredEntries, WiredNetwork, Wires};
+use crate::disk::SharedFileSystem;
+use crate::disk::simulated::SimulatedDisk;
+use crate::log::{EntryLocation, LogOptions, LogStore, inspect_log};
+use crate::recovery::{OpenOptions, Refusal, StorePlace, log_identity, open_volume};
+use crate::sparql::update::EvaluationLimits;
+use crate::state::{Command, Digest, Effects, RequestId};
+
+const CLUSTER: Uuid = Uuid::from_u128(0xc1);
+const DATA: &str = "/data";
+
+fn open_options() -> OpenOptions {
+    OpenOptions {
+        data: PathBuf::from(DATA),
+        cluster_uuid: Some(CLUSTER),
+        log: LogOptions {
+            segment_bytes: 128 * 1024,
+        },
+        store: StorePlace::Memory,
+    }
+}
+
+fn node_options() -> NodeOptions {
+    NodeOptions {
+        election_timeout_ms: 300,
+        heartbeat_interval_ms: 60,
+        snapshot_after_entries: 1_000,
+        evaluation_limits: EvaluationLimits::default(),
+    }
+}
+
+/// One node, or what is on its way to become one.
+pub(super) struct Member {
+    pub(super) log: Option<LogStore>,
+    starting: Option<JoinHandle<Result<Arc<Node>, NodeError>>>,
+    node: Option<Arc<Node>>,
+}
+
+impl Member {
+    /// Opens the volume and begins to start a node on it.
+    pub(super) fn start(disk: &SimulatedDisk, wires: &Wires) -> Result<Self, Refusal> {
+        let file_system: SharedFileSystem = Arc::new(disk.clone());
+        let (volume, report) = open_volume(&file_system, &open_options())?;
+        let id = volume.superblock.current().node_id.0;
+        let mut network = None;
+        let prepared = PreparedNode::with(volume, report, LogStore::start_inline, |peers, _| {
+            let wires = wires.clone();
+            network = Some(WiredNetwork {
+                wires: wires.clone(),
+                peers: peers.clone(),
+            });
+            Arc::new(WiredEntries { wires, peers })
+        })
+        .unwrap();
+        wires.offer_entries(id, prepared.repair_source());
+        let log = prepared.log().clone();
+        let wires = wires.clone();
+        let starting = tokio::spawn(async move {
+            let node = prepared.start_on(node_options(), network.unwrap()).await?;
+            wires.serve(&node);
+            node.run();
+            Ok(node)
+        });
+        Ok(Self {
+            log: Some(log),
+            starting: Some(starting),
+            node: None,
+        })
+    }
+
+    /// The node, once it runs.
+    pub(super) async fn node(&mut self) -> Option<Arc<Node>> {
+        if self.starting.as_ref().is_some_and(JoinHandle::is_finished) {
+            let started = self.starting.take().unwrap().await.unwrap();
+            self.node = Some(started.unwrap());
+        }
+        self.node.clone()
+    }
+}
+
+/// A runtime whose clock jumps to the next timer whenever nothing is left to do.
+pub(super) fn run<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(work)
+}
+
+/// Waiting that comes to an end.
+#[derive(Debug)]
+pub(super) struct Patience {
+    until: tokio::time::Instant,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            until: tokio::time::Instant::now() + Duration::from_secs(60),
+        }
+    }
+}
+
+impl Patience {
+    /// Lets the others go on for a moment.
+    pub(super) async fn pause(&mut self, what: &str) {
+        assert!(
+            tokio::time::Instant::now() < self.until,
+            "waited for {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A command that inserts one quad, of about `bytes` bytes.
+fn insert(number: usize, base_index: u64, bytes: usize) -> EncodedCommand {
+    let node = |name: &str| NamedNode::new(format!("http://example.com/{name}")).unwrap();
+    let value = format!("{number}-{}", "x".repeat(bytes));
+    let quad = Quad::new(
+        node(&format!("s{number}")),
+        node("p"),
+        Literal::new_simple_literal(value),
+        GraphName::DefaultGraph,
+    );
+    let effects = Effects {
+        inserts: vec![quad],
+        ..Effects::default()
+    };
+    let command = Command {
+        base_index,
+        requests: vec![(RequestId([number as u8 + 1; 16]), effects)],
+    };
+    EncodedCommand(command.encode().into())
+}
+
+/// A cluster that was stopped with everything replicated, and what its log holds.
+pub(super) struct Stopped {
+    pub(super) disks: Vec<SimulatedDisk>,
+    /// Digest after each entry, by index.
+    pub(super) digests: BTreeMap<u64, Digest>,
+    pub(super) data_indices: Vec<u64>,
+    pub(super) last_index: u64,
+}
+
+/// Forms a cluster of three, writes `entries` entries, and stops it once all have applied them.
+pub(super) fn form(entries: usize) -> Stopped {
+    let disks: Vec<SimulatedDisk> = (0..3).map(|_| SimulatedDisk::new()).collect();
+    let inner = disks.clone();
+    let (digests, data_indices, last_index) = run(async move {
+        let wires = Wires::default();
+        let mut members: Vec<Member> = Vec::new();
+        for disk in &inner {
+            members.push(
+                Member::start(disk, &wires)
+                    .map_err(|refusal| refusal.report)
+                    .unwrap(),
+            );
+        }
+        let mut nodes = Vec::new();
+        let mut patience = Patience::default();
+        while nodes.len() < members.len() {
+            patience.pause("all nodes to start").await;
+            nodes.clear();
+            for member in &mut members {
+                nodes.extend(member.node().await);
+            }
+        }
+        let addresses = nodes
+            .iter()
+            .map(|node| (node.node_id().0, MemberAddresses::default()))
+            .collect();
+        nodes[0].initialise(addresses).await.unwrap();
+        let leader = loop {
+            patience.pause("a leader").await;
+            if let Some(leader) = nodes.iter().find(|node| node.is_leader()) {
+                break leader.clone();
+            }
+        };
+        let mut digests = BTreeMap::new();
+        let mut indices = Vec::new();
+        for number in 0..entries {
+            // A leader that was just elected commits an entry of its own first.
+            let written = leader
+                .raft()
+                .client_write(insert(number, leader.state().data_index(), 700))
+                .await
+                .unwrap();
+            let index = written.log_id.index;
+            if digests.is_empty() {
+                (0..index).for_each(|earlier| {
+                    digests.insert(earlier, Digest::ZERO);
+                });
+            }
+            digests.insert(index, leader.state().digest());
+            indices.push(index);
+        }
+        let last = *indices.last().unwrap();
+        while nodes
+            .iter()
+            .any(|node| node.state().applied().map(|applied| applied.index) != Some(last))
+        {
+            patience.pause("all nodes to apply everything").await;
+        }
+        for node in &nodes {
+            node.raft().shutdown().await.unwrap();
+        }
+        (digests, indices, last)
+    });
+    Stopped {
+        disks: disks.iter().map(SimulatedDisk::kill).collect(),
+        digests,
+        data_indices,
+        last_index,
+    }
+}
+
+/// Where an entry stands on a disk: the file, and its place.
+pub(super) fn place_of(disk: &SimulatedDisk, index: u64) -> (PathBuf, EntryLocation) {
+    let file_system: SharedFileSystem = Arc::new(disk.clone());
+    let data = Path::new(DATA);
+    let opened = crate::identity::SuperblockFile::open(disk, data, crate::disk::OpenMode::Read);
+    let (superblock, _) = opened.unwrap().unwrap();
+    let folder = data.join("log");
+    let identity = log_identity(superblock.current());
+    let (contents, _) = inspect_log(&file_system, &folder, identity, true).unwrap();
+    let location = *contents.get(index).unwrap();
+    (
+        folder.join(format!("{:016}.log", location.segment)),
+        location,
+    )
+}

@@ -1,0 +1,193 @@
+//! The network between simulated nodes.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::RPCOption;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::storage::Snapshot;
+use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
+
+use super::super::node::Node;
+use super::super::peers::{LocalMarks, Peers};
+use super::super::repair::{PeerEntries, PeerEntry, RepairSource};
+use super::super::snapshots::SnapshotFile;
+use super::super::state_machine::StateMachine;
+use super::super::types::{MemberAddresses, TypeConfig, Vote, to_position};
+use crate::position::LogPosition;
+
+type Raft = openraft::Raft<TypeConfig, StateMachine>;
+type Response<T> = Result<T, RPCError<TypeConfig>>;
+
+/// Who can be reached, by node id.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wires {
+    sources: Arc<Mutex<BTreeMap<u64, Arc<RepairSource>>>>,
+    nodes: Arc<Mutex<BTreeMap<u64, Arc<Node>>>>,
+}
+
+impl Wires {
+    pub(super) fn offer_entries(&self, id: u64, source: Arc<RepairSource>) {
+        self.sources.lock().unwrap().insert(id, source);
+    }
+
+    pub(super) fn serve(&self, node: &Arc<Node>) {
+        let id = node.node_id().0;
+        self.nodes.lock().unwrap().insert(id, node.clone());
+    }
+
+    fn node(&self, id: u64) -> Option<Arc<Node>> {
+        self.nodes.lock().unwrap().get(&id).cloned()
+    }
+}
+
+/// Entries from whoever can be reached.
+#[derive(Debug)]
+pub(super) struct WiredEntries {
+    pub(super) wires: Wires,
+    pub(super) peers: Arc<Peers>,
+}
+
+#[async_trait]
+impl PeerEntries for WiredEntries {
+    fn peers(&self) -> Vec<u64> {
+        let own = self.peers.identity().node_id.0;
+        let sources = self.wires.sources.lock().unwrap();
+        sources.keys().copied().filter(|id| *id != own).collect()
+    }
+
+    async fn fetch(&self, peer: u64, names: &[LogPosition]) -> Result<Vec<PeerEntry>, String> {
+        let source = self.wires.sources.lock().unwrap().get(&peer).cloned();
+        let source = source.ok_or_else(|| "it cannot be reached".to_owned())?;
+        source
+            .check(Some(&self.peers.envelope(peer)))
+            .map_err(|error| error.to_string())?;
+        Ok(names.iter().map(|name| source.entry(*name)).collect())
+    }
+}
+
+/// Makes clients of one node.
+#[derive(Clone, Debug)]
+pub(super) struct WiredNetwork {
+    pub(super) wires: Wires,
+    pub(super) peers: Arc<Peers>,
+}
+
+impl RaftNetworkFactory<TypeConfig> for WiredNetwork {
+    type Network = WiredClient;
+
+    async fn new_client(&mut self, target: u64, _node: &MemberAddresses) -> WiredClient {
+        WiredClient {
+            network: self.clone(),
+            target,
+        }
+    }
+}
+
+/// A client of one peer.
+#[derive(Debug)]
+pub(super) struct WiredClient {
+    network: WiredNetwork,
+    target: u64,
+}
+
+fn unreachable(why: impl std::fmt::Display) -> RPCError<TypeConfig> {
+    RPCError::Unreachable(Unreachable::new(&std::io::Error::other(why.to_string())))
+}
+
+impl WiredClient {
+    fn node(&self) -> Response<Arc<Node>> {
+        let node = self.network.wires.node(self.target);
+        let node = node.ok_or_else(|| unreachable("it cannot be reached"))?;
+        let envelope = self.network.peers.envelope(self.target);
+        node.peers()
+            .check(Some(&envelope), LocalMarks::of(node.log()))
+            .map_err(unreachable)?;
+        Ok(node)
+    }
+
+    fn raft(&self) -> Response<Raft> {
+        self.node().map(|node| node.raft().clone())
+    }
+}
+
+impl RaftNetworkV2<TypeConfig> for WiredClient {
+    type SnapshotData = SnapshotFile;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        _option: RPCOption,
+    ) -> Response<AppendEntriesResponse<TypeConfig>> {
+        self.raft()?.append_entries(rpc).await.map_err(unreachable)
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        _option: RPCOption,
+    ) -> Response<VoteResponse<TypeConfig>> {
+        self.raft()?.vote(rpc).await.map_err(unreachable)
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        _option: RPCOption,
+    ) -> Response<VoteResponse<TypeConfig>> {
+        self.raft()?.pre_vote(rpc).await.map_err(unreachable)
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotFile>,
+        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let failed = |error: &dyn std::fmt::Display| {
+            StreamingError::Unreachable(Unreachable::new(&std::io::Error::other(error.to_string())))
+        };
+        let node = self.node().map_err(|_| failed(&"it cannot be reached"))?;
+        let mut bytes = Vec::new();
+        snapshot
+            .snapshot
+            .open()
+            .and_then(|mut file| file.read_to_end(&mut bytes))
+            .map_err(|error| failed(&error))?;
+        let (path, mut file) = node.snapshots().receive().map_err(|error| failed(&error))?;
+        file.write_all(&bytes)
+            .and_then(|()| file.file().sync())
+            .map_err(|error| failed(&error))?;
+        let position = snapshot.meta.last_log_id.as_ref().map(to_position);
+        let accepted = node
+            .snapshots()
+            .accept(&path, position)
+            .map_err(|error| failed(&error))?;
+        let installed = Snapshot {
+            meta: snapshot.meta,
+            snapshot: accepted,
+        };
+        node.raft()
+            .install_full_snapshot(vote, installed)
+            .await
+            .map_err(|error| failed(&error))
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        rpc: TransferLeaderRequest<TypeConfig>,
+        _option: RPCOption,
+    ) -> Response<TransferLeaderResponse<TypeConfig>> {
+        self.raft()?
+            .handle_transfer_leader(rpc)
+            .await
+            .map_err(unreachable)
+    }
+}
