@@ -71,6 +71,13 @@ test-kubernetes: images ## Run the tests with real pods
 	KUBECONFIG="$$kubeconfig" QUADRAFT_IMAGES="$(IMAGES)" \
 	  cargo test --workspace --test kubernetes -- --ignored --test-threads=1
 
+# A million cases of damage together with a crash, as many crash states and more, and the whole
+# matrix of three nodes by four entries. `make test` tries a part of each.
+.PHONY: faults
+faults: export QUADRAFT_FAULTS_FACTOR ?= 250
+faults: own-target ## Try a million faults of disks, and print what became of them
+	cargo test --workspace --lib -- log::tests raft::simulation --include-ignored --nocapture
+
 ##: Verification. Nothing here writes into the clone; `make fix` does.
 
 .PHONY: verify

@@ -54,6 +54,7 @@ impl Ours {
             .collect();
         let started = Instant::now();
         self.files.append(&records, &self.contents)?;
+        self.files.prepare_next()?;
         let took = started.elapsed();
         self.next_index += count as u64;
         Ok(took)

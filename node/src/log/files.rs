@@ -1,19 +1,18 @@
 //! Appending to segments, going on to the next one, and removing those no longer needed.
 
+use std::io;
 use std::path::PathBuf;
+use std::thread::{self, JoinHandle};
 
 use super::contents::{EntryLocation, LogContents};
 use super::error::LogError;
 use super::layout::{
-    BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, Geometry, IDENTIFIER_BLOCK_BYTES,
-    IdentifierBlock, LogIdentity, MAXIMUM_PAYLOAD_BYTES, RecordHeader, RecordKind, SLOTS_A_BLOCK,
-    SegmentHeader, Slot, encode_batch_header, encode_identifier_block, encode_record, fill_free,
-    next_chain, record_bytes,
+    BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, Geometry, IdentifierBlock, LogIdentity,
+    MAXIMUM_PAYLOAD_BYTES, RecordHeader, RecordKind, SLOTS_A_BLOCK, SegmentHeader, Slot,
+    encode_batch_header, encode_identifier_block, encode_record, next_chain, record_bytes,
 };
-use super::segment::{
-    FREE_AHEAD_BYTES, FREE_IDENTIFIERS_AHEAD_BYTES, Segment, SegmentReaders, create_segment,
-};
-use crate::disk::SharedFileSystem;
+use super::segment::{Segment, SegmentReaders, create_segment, prepare_segment};
+use crate::disk::{File, SharedFileSystem};
 use crate::position::LogPosition;
 
 /// Sizes of the log.
@@ -41,25 +40,17 @@ pub(crate) struct Tail {
     pub(crate) block: IdentifierBlock,
     pub(crate) chain: [u8; 32],
     pub(crate) last_batch: u64,
-    /// Space is durably marked as free up to here.
-    pub(crate) free_payloads_end: u64,
-    pub(crate) free_identifiers_end: u64,
 }
 
 impl Tail {
     /// That of a segment which was just made.
     pub(crate) fn of_new(header: &SegmentHeader) -> Self {
-        let geometry = header.geometry;
-        let payloads = geometry.payloads_start() + FREE_AHEAD_BYTES;
-        let identifiers = geometry.identifiers_start() + FREE_IDENTIFIERS_AHEAD_BYTES;
         Self {
-            end_bytes: geometry.payloads_start(),
+            end_bytes: header.geometry.payloads_start(),
             slots: 0,
             block: IdentifierBlock::default(),
             chain: header.chain,
             last_batch: header.first_batch - 1,
-            free_payloads_end: payloads.min(geometry.payloads_end()),
-            free_identifiers_end: identifiers.min(geometry.payloads_start()),
         }
     }
 }
@@ -78,6 +69,16 @@ pub struct LogFiles {
     pub(crate) tail: Option<Tail>,
     /// The newest batch was synced, and the mark that says so is not durable yet.
     pub(crate) mark_is_pending: bool,
+    /// The next segment's file, when it is being made ahead.
+    pub(crate) next: Option<Preparation>,
+}
+
+/// A segment's file that another thread makes while this one appends.
+#[derive(Debug)]
+pub(crate) struct Preparation {
+    number: u64,
+    geometry: Geometry,
+    thread: JoinHandle<io::Result<Box<dyn File>>>,
 }
 
 /// A record to append.
@@ -173,8 +174,6 @@ impl LogFiles {
         let mut write = || -> std::io::Result<()> {
             segment.file.write_at(&buffer, start)?;
             write_slots(&segment, &self.identity, &mut tail, &slots)?;
-            let batch_size = (buffer.len() as u64, records.len());
-            mark_ahead(&segment, &self.identity, &mut tail, batch_size)?;
             segment.file.sync()?;
             tail.block.flushed_batch = batch;
             write_block(&segment, &self.identity, &tail)
@@ -238,7 +237,7 @@ impl LogFiles {
         };
         let active = self.segments.last().zip(self.tail.as_ref());
         if active.is_some_and(|(segment, tail)| fits(segment, tail)) {
-            return self.mark_for(batch_bytes, records);
+            return Ok(());
         }
         let seal = [(
             RecordKind::Sealed,
@@ -270,35 +269,79 @@ impl LogFiles {
             ),
             chain,
         };
-        let next = create_segment(&self.file_system, &self.folder, &self.identity, &header)?;
+        let next = self.create_segment(&header)?;
         if !self.segments.is_empty() {
             self.write_batch(&seal)?;
         }
         self.readers.insert(&next);
         self.segments.push(next);
         self.tail = Some(Tail::of_new(&header));
-        self.mark_for(batch_bytes, records)
+        Ok(())
     }
 
-    /// Sees to it that all the space of a batch is durably marked as free before it is written to.
-    /// Most times it is: each batch marks ahead for the next.
-    fn mark_for(&mut self, batch_bytes: u64, records: u64) -> Result<(), LogError> {
-        let (segment, tail) = self.active()?;
-        let (segment, mut tail) = (segment.clone(), tail.clone());
-        let payloads_end = (tail.end_bytes + batch_bytes).next_multiple_of(BLOCK_BYTES);
-        let last_block = segment.geometry.block_offset(tail.slots + records);
-        let identifiers_end = last_block + IDENTIFIER_BLOCK_BYTES;
-        let identifiers_end = identifiers_end.min(segment.geometry.payloads_start());
-        if payloads_end <= tail.free_payloads_end && identifiers_end <= tail.free_identifiers_end {
+    /// Makes the next segment from the file that was made ahead, if it is of the right size.
+    fn create_segment(&mut self, header: &SegmentHeader) -> Result<Segment, LogError> {
+        let failed = |source| LogError::io("make space in", &self.folder, source);
+        let ahead = match self.next.take() {
+            Some(ahead) => {
+                let file = ahead.thread.join().unwrap_or_else(|_| {
+                    Err(io::Error::other("the thread that made space has ended"))
+                });
+                let fits = ahead.number == header.number && ahead.geometry == header.geometry;
+                fits.then_some(file)
+            }
+            None => None,
+        };
+        let file_system = self.file_system.as_ref();
+        let file = ahead.unwrap_or_else(|| {
+            prepare_segment(
+                file_system,
+                &self.folder,
+                &self.identity,
+                header.number,
+                header.geometry,
+            )
+        });
+        create_segment(
+            file_system,
+            &self.folder,
+            &self.identity,
+            header,
+            file.map_err(failed)?,
+        )
+    }
+
+    /// Begins to make the next segment's file in another thread, once the active one is half full.
+    /// Marking all of its space takes a while, which nobody should have to wait for.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn prepare_next(&mut self) -> io::Result<()> {
+        let Some((segment, tail)) = self.segments.last().zip(self.tail.as_ref()) else {
+            return Ok(());
+        };
+        let half = segment
+            .geometry
+            .payloads_start()
+            .midpoint(segment.geometry.payloads_end());
+        let is_half_full = tail.end_bytes > half || tail.slots > segment.geometry.slots() / 2;
+        if self.next.is_some() || !is_half_full {
             return Ok(());
         }
-        let mut write = || -> std::io::Result<()> {
-            mark_payloads(&segment, &self.identity, &mut tail, payloads_end)?;
-            mark_identifiers(&segment, &self.identity, &mut tail, identifiers_end)?;
-            segment.file.sync()
-        };
-        write().map_err(|source| LogError::io("write", &segment.path, source))?;
-        self.tail = Some(tail);
+        let number = segment.number + 1;
+        let geometry = Geometry::fitting(self.options.segment_bytes, 0, 0);
+        let (file_system, folder) = (self.file_system.clone(), self.folder.clone());
+        let identity = self.identity;
+        let thread = thread::Builder::new()
+            .name("log-space".to_owned())
+            .spawn(move || {
+                prepare_segment(file_system.as_ref(), &folder, &identity, number, geometry)
+            })?;
+        self.next = Some(Preparation {
+            number,
+            geometry,
+            thread,
+        });
         Ok(())
     }
 
@@ -379,64 +422,4 @@ fn write_block(segment: &Segment, identity: &LogIdentity, tail: &Tail) -> std::i
     let offset = segment.geometry.block_offset(tail.slots.saturating_sub(1));
     let bytes = encode_identifier_block(identity, segment.number, offset, &tail.block);
     segment.file.write_at(&bytes, offset)
-}
-
-/// Marks space ahead of a batch that is being written, to be synced together with it.
-fn mark_ahead(
-    segment: &Segment,
-    identity: &LogIdentity,
-    tail: &mut Tail,
-    (batch_bytes, records): (u64, usize),
-) -> std::io::Result<()> {
-    let batch_end = tail.end_bytes + batch_bytes;
-    // The next batch may be as large as this one.
-    if tail.free_payloads_end < batch_end + batch_bytes.max(BLOCK_BYTES) {
-        let end = tail.free_payloads_end.max(batch_end) + FREE_AHEAD_BYTES.max(batch_bytes);
-        mark_payloads(segment, identity, tail, end)?;
-    }
-    let block = segment.geometry.block_offset(tail.slots);
-    let slots_bytes = (records as u64).div_ceil(SLOTS_A_BLOCK as u64) * IDENTIFIER_BLOCK_BYTES;
-    if tail.free_identifiers_end < block + slots_bytes + IDENTIFIER_BLOCK_BYTES {
-        let end = block + FREE_IDENTIFIERS_AHEAD_BYTES.max(2 * slots_bytes);
-        mark_identifiers(segment, identity, tail, end)?;
-    }
-    Ok(())
-}
-
-fn mark_payloads(
-    segment: &Segment,
-    identity: &LogIdentity,
-    tail: &mut Tail,
-    end: u64,
-) -> std::io::Result<()> {
-    let end = end.min(segment.geometry.payloads_end());
-    mark(segment, identity, &mut tail.free_payloads_end, end)
-}
-
-fn mark_identifiers(
-    segment: &Segment,
-    identity: &LogIdentity,
-    tail: &mut Tail,
-    end: u64,
-) -> std::io::Result<()> {
-    let end = end
-        .next_multiple_of(BLOCK_BYTES)
-        .min(segment.geometry.payloads_start());
-    mark(segment, identity, &mut tail.free_identifiers_end, end)
-}
-
-fn mark(
-    segment: &Segment,
-    identity: &LogIdentity,
-    marked_end: &mut u64,
-    end: u64,
-) -> std::io::Result<()> {
-    if end <= *marked_end {
-        return Ok(());
-    }
-    let start = *marked_end;
-    let bytes = fill_free(identity, segment.number, start, end - start);
-    segment.file.write_at(&bytes, start)?;
-    *marked_end = end;
-    Ok(())
 }

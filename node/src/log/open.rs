@@ -106,6 +106,7 @@ pub fn open_log(
             segments,
             tail,
             mark_is_pending: false,
+            next: None,
         },
         contents: read.contents,
         findings: read.findings,

@@ -1,19 +1,19 @@
 //! Making a segment whole from what it still has, and getting its end ready to be appended to.
 
 use std::io;
+use std::ops::Range;
 
 use bytes::Bytes;
 
 use super::files::Tail;
 use super::layout::{
-    IDENTIFIER_BLOCK_BYTES, IdentifierBlock, LogIdentity, RECORD_HEADER_BYTES, SECTOR_BYTES,
-    SLOTS_A_BLOCK, SectorUse, encode_identifier_block, encode_segment_header, fill_free,
-    sector_use,
+    BLOCK_BYTES, IDENTIFIER_BLOCK_BYTES, IdentifierBlock, LogIdentity, RECORD_HEADER_BYTES,
+    SECTOR_BYTES, SLOTS_A_BLOCK, SectorUse, encode_identifier_block, encode_segment_header,
+    fill_free, sector_use,
 };
 use super::mend::{Patch, batch_header_patch, record_patch, write_patches};
 use super::open::ReadSegment;
-use super::scan::SegmentEnd;
-use super::segment::{FREE_AHEAD_BYTES, FREE_IDENTIFIERS_AHEAD_BYTES};
+use super::segment::mark_free;
 
 /// Writes anew what is damaged and known from elsewhere in the segment.
 pub(crate) fn mend_segment(read: &ReadSegment, identity: &LogIdentity) -> io::Result<()> {
@@ -78,43 +78,26 @@ fn identifier_patch(read: &ReadSegment, identity: &LogIdentity, block: u64) -> P
     }
 }
 
-/// Gets the end of the active segment ready: a torn batch is overwritten by free space, everything
+/// Gets the end of the active segment ready: what stands behind it is marked as free, everything
 /// that is kept is synced, and marked as synced.
 ///
 /// A process that was killed may have left what was never synced; from here on it counts, so it
 /// has to be durable.
 pub(crate) fn reopen_tail(read: &ReadSegment, identity: &LogIdentity) -> io::Result<Tail> {
     let geometry = read.header.geometry;
-    let number = read.header.number;
     let slots = read.scan.records.len() as u64;
-    let torn_bytes = match read.scan.end {
-        SegmentEnd::Torn { bytes } => bytes,
-        _ => 0,
-    };
     let end = read.scan.end_bytes;
-    let free_payloads_end = (end + FREE_AHEAD_BYTES.max(torn_bytes))
-        .next_multiple_of(super::layout::BLOCK_BYTES)
-        .min(geometry.payloads_end());
-    if !is_free(read, identity, end, free_payloads_end) {
-        let bytes = fill_free(identity, number, end, free_payloads_end.saturating_sub(end));
-        read.file.write_at(&bytes, end)?;
-    }
+    free_what_is_not(read, identity, end..geometry.payloads_end())?;
     let block = slots / SLOTS_A_BLOCK as u64;
     let first = usize::try_from(block).unwrap_or(usize::MAX) * SLOTS_A_BLOCK;
     let in_block = read.scan.records.get(first..).unwrap_or_default();
-    let block_offset = geometry.block_offset(slots);
-    let free_start = block_offset
+    let free_start = geometry.block_offset(slots)
         + if in_block.is_empty() {
             0
         } else {
             IDENTIFIER_BLOCK_BYTES
         };
-    let free_identifiers_end = identifiers_to_free(read, free_start);
-    if !is_free(read, identity, free_start, free_identifiers_end) {
-        let length = free_identifiers_end.saturating_sub(free_start);
-        let bytes = fill_free(identity, number, free_start, length);
-        read.file.write_at(&bytes, free_start)?;
-    }
+    free_what_is_not(read, identity, free_start..geometry.payloads_start())?;
     read.file.sync()?;
 
     let mut tail = Tail {
@@ -126,8 +109,6 @@ pub(crate) fn reopen_tail(read: &ReadSegment, identity: &LogIdentity) -> io::Res
         },
         chain: read.scan.chain,
         last_batch: read.scan.last_batch,
-        free_payloads_end,
-        free_identifiers_end,
     };
     if slots > 0 {
         write_last_block(read, identity, &mut tail)?;
@@ -150,32 +131,39 @@ fn write_last_block(read: &ReadSegment, identity: &LogIdentity, tail: &mut Tail)
     read.file.write_at(&bytes, offset)
 }
 
-/// How far identifier blocks have to be free behind the newest slot: the usual distance, and every
-/// block that a torn batch wrote to.
-fn identifiers_to_free(read: &ReadSegment, free_start: u64) -> u64 {
-    let geometry = read.header.geometry;
-    let sector = usize::try_from(SECTOR_BYTES).unwrap_or(512);
-    let written_end = (free_start..geometry.payloads_start())
-        .step_by(sector)
-        .filter(|offset| {
-            read.image
-                .get(*offset, SECTOR_BYTES)
-                .is_none_or(|bytes| bytes.iter().any(|byte| *byte != 0))
-        })
-        .last()
-        .map_or(free_start, |offset| offset + SECTOR_BYTES);
-    (free_start + FREE_IDENTIFIERS_AHEAD_BYTES)
-        .max(written_end)
-        .next_multiple_of(super::layout::BLOCK_BYTES)
-        .min(geometry.payloads_start())
-}
-
-fn is_free(read: &ReadSegment, identity: &LogIdentity, start: u64, end: u64) -> bool {
-    (start..end)
-        .step_by(usize::try_from(SECTOR_BYTES).unwrap_or(512))
-        .all(|offset| {
-            read.image.get(offset, SECTOR_BYTES).is_some_and(|bytes| {
-                sector_use(bytes, identity, read.header.number, offset) == SectorUse::Free
-            })
-        })
+/// Marks as free what should be and is not, from the first such sector of a range to the last.
+fn free_what_is_not(
+    read: &ReadSegment,
+    identity: &LogIdentity,
+    range: Range<u64>,
+) -> io::Result<()> {
+    let number = read.header.number;
+    let is_free = |offset: u64| {
+        read.image
+            .get(offset, SECTOR_BYTES)
+            .is_some_and(|bytes| sector_use(bytes, identity, number, offset) == SectorUse::Free)
+    };
+    let sectors = range.end.saturating_sub(range.start) / SECTOR_BYTES;
+    let offset_of = |sector: u64| range.start + sector * SECTOR_BYTES;
+    let mut other = (0..sectors).filter(|sector| !is_free(offset_of(*sector)));
+    let Some(first) = other.next() else {
+        return Ok(());
+    };
+    let last = other.next_back().unwrap_or(first);
+    let file = read.file.as_ref();
+    // Whole blocks: a sector that the disk does not give can only be written with all of its page.
+    let start = (offset_of(first) / BLOCK_BYTES * BLOCK_BYTES).max(range.start);
+    let end = (offset_of(last) + SECTOR_BYTES)
+        .next_multiple_of(BLOCK_BYTES)
+        .min(range.end);
+    let whole_blocks = start.next_multiple_of(BLOCK_BYTES).min(end);
+    if start < whole_blocks {
+        // The first block holds names too, which stay as they are.
+        let patch = Patch {
+            offset_bytes: start,
+            bytes: fill_free(identity, number, start, whole_blocks - start),
+        };
+        write_patches(file, &[patch])?;
+    }
+    mark_free(file, identity, number, whole_blocks..end)
 }

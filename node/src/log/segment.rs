@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -16,11 +17,10 @@ use super::layout::{
 };
 use super::mend::{record_patch, write_patches};
 use super::scan::named_by;
-use crate::disk::{File, OpenMode, SharedFileSystem, read_exact_at};
+use crate::disk::{File, FileSystem, OpenMode, read_exact_at};
 
-/// How much space is marked as free at a time, ahead of what is written.
-pub(crate) const FREE_AHEAD_BYTES: u64 = 256 * 1024;
-pub(crate) const FREE_IDENTIFIERS_AHEAD_BYTES: u64 = 16 * 1024;
+/// Space is marked as free in pieces of this length.
+const MARK_BYTES: u64 = 1024 * 1024;
 
 /// A segment file that is open.
 #[derive(Clone, Debug)]
@@ -38,45 +38,71 @@ pub(crate) fn segment_path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:016}.log"))
 }
 
-/// Makes a segment whose first space is marked as free; durable when it returns.
+/// A segment's name until it is whole.
+fn temporary_path(folder: &Path, number: u64) -> PathBuf {
+    segment_path(folder, number).with_extension("new")
+}
+
+/// Makes the file of a segment under a temporary name: allocated, and all of its space durably
+/// marked as free. This takes as long as writing so many bytes, and can be done ahead.
+pub(crate) fn prepare_segment(
+    file_system: &dyn FileSystem,
+    folder: &Path,
+    identity: &LogIdentity,
+    number: u64,
+    geometry: Geometry,
+) -> io::Result<Box<dyn File>> {
+    let temporary = temporary_path(folder, number);
+    if file_system.exists(&temporary)? {
+        file_system.remove_file(&temporary)?;
+    }
+    let file = file_system.open(&temporary, OpenMode::CreateNew)?;
+    file.allocate(geometry.length_bytes)?;
+    let range = geometry.identifiers_start()..geometry.payloads_end();
+    mark_free(file.as_ref(), identity, number, range)?;
+    file.sync()?;
+    Ok(file)
+}
+
+/// Marks a range of a segment as free; durable after the next sync.
+pub(crate) fn mark_free(
+    file: &dyn File,
+    identity: &LogIdentity,
+    number: u64,
+    range: Range<u64>,
+) -> io::Result<()> {
+    let mut at = range.start;
+    while at < range.end {
+        let length = MARK_BYTES.min(range.end - at);
+        file.write_at(&fill_free(identity, number, at, length), at)?;
+        at += length;
+    }
+    Ok(())
+}
+
+/// Puts a prepared file in its place as a segment; durable when it returns.
 pub(crate) fn create_segment(
-    file_system: &SharedFileSystem,
+    file_system: &dyn FileSystem,
     folder: &Path,
     identity: &LogIdentity,
     header: &SegmentHeader,
+    prepared: Box<dyn File>,
 ) -> Result<Segment, LogError> {
     let path = segment_path(folder, header.number);
-    let temporary = path.with_extension("new");
-    let geometry = header.geometry;
-    let create = || -> io::Result<Box<dyn File>> {
-        if file_system.exists(&temporary)? {
-            file_system.remove_file(&temporary)?;
-        }
-        let file = file_system.open(&temporary, OpenMode::CreateNew)?;
-        file.allocate(geometry.length_bytes)?;
+    let create = || -> io::Result<()> {
         let bytes = encode_segment_header(identity, header);
-        file.write_at(&bytes, 0)?;
-        file.write_at(&bytes, geometry.second_header())?;
-        let identifiers = FREE_IDENTIFIERS_AHEAD_BYTES.min(geometry.identifier_bytes);
-        let start = geometry.identifiers_start();
-        file.write_at(
-            &fill_free(identity, header.number, start, identifiers),
-            start,
-        )?;
-        let start = geometry.payloads_start();
-        let payloads = FREE_AHEAD_BYTES.min(geometry.payloads_end() - start);
-        file.write_at(&fill_free(identity, header.number, start, payloads), start)?;
-        file.sync()?;
-        file_system.rename(&temporary, &path)?;
-        file_system.sync_directory(folder)?;
-        Ok(file)
+        prepared.write_at(&bytes, 0)?;
+        prepared.write_at(&bytes, header.geometry.second_header())?;
+        prepared.sync()?;
+        file_system.rename(&temporary_path(folder, header.number), &path)?;
+        file_system.sync_directory(folder)
     };
-    let file = create().map_err(|source| LogError::io("create", &path, source))?;
+    create().map_err(|source| LogError::io("create", &path, source))?;
     Ok(Segment {
         number: header.number,
         path,
-        file: Arc::from(file),
-        geometry,
+        file: Arc::from(prepared),
+        geometry: header.geometry,
         highest_index: None,
     })
 }

@@ -501,6 +501,10 @@ impl Writer {
             };
             if flush {
                 self.flush(&mut batch);
+                if let Err(error) = self.files.prepare_next() {
+                    // Then it is made when it is needed.
+                    tracing::warn!(%error, "space for the log is not made ahead");
+                }
             }
         }
         self.flush(&mut batch);

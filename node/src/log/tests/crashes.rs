@@ -1,7 +1,7 @@
 //! Every crash leaves a log that opens, with everything that was acknowledged.
 
-use super::cases;
 use super::workload::{Model, Workload, open};
+use super::{cases, show_progress};
 use crate::disk::simulated::{Damage, SeededChoice, SimulatedDisk, SplitMix};
 use crate::log::RecordKind;
 use crate::position::LogPosition;
@@ -40,6 +40,7 @@ fn every_crash_state_opens_with_all_that_was_acknowledged_and_goes_on() {
     let mut tried = 0;
     let mut torn = 0;
     for seed in 0..cases(100) {
+        show_progress("crashes of recorded runs", seed, cases(100));
         let mut random = SplitMix::new(seed);
         let mut workload = Workload::new();
         workload.disk.record();
@@ -71,6 +72,7 @@ fn every_crash_state_opens_with_all_that_was_acknowledged_and_goes_on() {
             tried += 1;
         }
     }
+    println!("crash states: {tried} tried, {torn} with a torn tail, 0 unsafe");
     assert!(tried > 5_000, "only {tried} cases");
     assert!(torn > 100, "only {torn} torn tails");
 }
@@ -123,6 +125,7 @@ fn a_crash_together_with_damage_never_loses_or_invents_an_entry() {
     let mut named = 0;
     let mut refused = 0;
     for seed in 0..cases(4_000) {
+        show_progress("crashes together with damage", seed, cases(4_000));
         let mut random = SplitMix::new(seed);
         let mut workload = Workload::new();
         workload.disk.record();
@@ -157,6 +160,11 @@ fn a_crash_together_with_damage_never_loses_or_invents_an_entry() {
             }
         }
     }
+    println!(
+        "crash and damage: {} tried, {opened_whole} whole, {named} with entries known by name, \
+         {refused} refused, 0 unsafe",
+        opened_whole + named + refused
+    );
     assert!(
         opened_whole > 500 && named > 100 && refused > 10,
         "{opened_whole} whole, {named} named, {refused} refused"

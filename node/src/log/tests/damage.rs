@@ -139,6 +139,7 @@ fn damage_at_any_one_sector_of_any_kind_is_mended_or_repaired_by_name() {
             }
         }
     }
+    println!("damage at rest: {whole} mended, {repaired} repaired by name, 0 refused, 0 unsafe");
     assert!(whole > 1000 && repaired > 300, "{whole} {repaired}");
 }
 

@@ -1,6 +1,11 @@
 //! Whole clusters in one process: real nodes on simulated disks, with a network of function calls
 //! and a clock that jumps whenever nobody has anything to do.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
 
 mod cluster;
 mod matrix;
