@@ -77,10 +77,13 @@ impl LogContents {
     /// The last entry's position, or that of the last one purged.
     #[must_use]
     pub fn last(&self) -> Option<LogPosition> {
-        self.entries
-            .back()
-            .map(|entry| entry.position)
-            .or(self.before_first.max(self.purged))
+        self.entries.back().map(|entry| entry.position).or_else(|| {
+            let before = [self.before_first, self.purged];
+            before
+                .into_iter()
+                .flatten()
+                .max_by_key(|position| position.index)
+        })
     }
 
     #[must_use]
@@ -211,6 +214,16 @@ impl LogContents {
                     self.entries.pop_back();
                 }
                 self.unreadable.split_off(&keep_below);
+                // What is voided may stand in a segment that is gone. The entry that is the last
+                // one now is known by its index only: no term is lower than zero.
+                if self
+                    .before_first
+                    .is_some_and(|before| before.index >= keep_below)
+                {
+                    self.before_first = keep_below
+                        .checked_sub(1)
+                        .map(|index| LogPosition { term: 0, index });
+                }
             }
             RecordKind::Purged => {
                 while self
@@ -223,7 +236,7 @@ impl LogContents {
                     }
                 }
                 self.unreadable = self.unreadable.split_off(&(position.index + 1));
-                if self.before_first <= Some(position) {
+                if self.before_first.map(|before| before.index) <= Some(position.index) {
                     // What was before is in the snapshot; it may even reach beyond the log.
                     self.before_first = None;
                 }
@@ -262,7 +275,7 @@ impl LogContents {
             });
         }
         if let Some(before) = self.before_first
-            && self.purged < Some(before)
+            && self.purged.map(|purged| purged.index) < Some(before.index)
         {
             return Err(ContentsError::Missing {
                 purged: self.purged,
@@ -352,6 +365,19 @@ mod tests {
         assert_eq!(contents.last(), Some(LogPosition { term: 1, index: 4 }));
         contents.mark_repaired(3);
         assert_eq!(unreadable(&contents), Vec::<u64>::new());
+    }
+
+    #[test]
+    fn entries_of_a_removed_segment_can_be_voided() {
+        let end = LogPosition { term: 2, index: 41 };
+        let mut contents = LogContents::starting_after(Some(end), None, None);
+        contents
+            .apply(RecordKind::TruncateAfter, location(0, 24))
+            .unwrap();
+        contents.apply(RecordKind::Entry, location(1, 24)).unwrap();
+        contents.apply(RecordKind::Purged, location(1, 24)).unwrap();
+        contents.validate().unwrap();
+        assert_eq!(contents.last(), Some(LogPosition { term: 1, index: 24 }));
     }
 
     #[test]

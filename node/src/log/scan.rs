@@ -328,11 +328,16 @@ impl Scanner<'_> {
         if self.identifiers.flushed_batch >= walk.batch || self.exists_after(start, walk.batch) {
             return false;
         }
-        let end = match (header, walk.nameless) {
-            (Some(header), _) => start + BATCH_HEADER_BYTES as u64 + u64::from(header.body_bytes),
-            (None, None) => walk.end_bytes,
-            (None, Some(_)) => self.image.end_bytes(),
-        };
+        // The mark would stand where the batch's slots do: what cannot be read proves nothing.
+        let first = self.scan.records.len();
+        let records = header.map_or(walk.records.len(), |header| header.records as usize);
+        if (first..=first + records).any(|slot| self.identifiers.get(slot) == SlotState::Unknown) {
+            return false;
+        }
+        // Without its header the batch reaches as far as its records are known.
+        let end = header.map_or(walk.end_bytes, |header| {
+            start + BATCH_HEADER_BYTES as u64 + u64::from(header.body_bytes)
+        });
         walk.unwritten_slot || self.has_free_sector(start, end.max(start + SECTOR_BYTES))
     }
 
