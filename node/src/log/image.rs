@@ -80,6 +80,11 @@ impl SegmentImage {
             .is_some_and(|sector| sector * SECTOR_BYTES < end)
     }
 
+    /// Lets the bytes go: from now on nothing of it can be read.
+    pub(crate) fn release(&mut self) {
+        self.bytes = Vec::new();
+    }
+
     /// How far the image goes; behind it the segment was never written to.
     pub(crate) fn end_bytes(&self) -> u64 {
         self.bytes.len() as u64

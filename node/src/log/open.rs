@@ -349,6 +349,13 @@ impl ReadLog {
                 });
             }
         }
+        // Payloads are needed where a record's header is written anew, and at the end of the log.
+        // All others go at once: a log may be larger than memory.
+        if let Some(previous) = self.segments.last_mut()
+            && previous.scan.damage.is_empty()
+        {
+            previous.image.release();
+        }
         self.segments.push(segment);
         Ok(())
     }

@@ -358,7 +358,12 @@ impl LogStore {
         let Some(location) = location else {
             return Ok(());
         };
-        self.readers.repair(&location, payload)?;
+        match self.readers.repair(&location, payload) {
+            Ok(()) => {}
+            // It was let go meanwhile, with its segment.
+            Err(LogError::MissingSegment { .. }) if !lock(&self.view).holds(position) => {}
+            Err(error) => return Err(error),
+        }
         lock(&self.view).contents.mark_repaired(position.index);
         Ok(())
     }
