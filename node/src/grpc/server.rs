@@ -8,8 +8,8 @@ use quadraft_protocol::v1::forward_server::ForwardServer;
 use quadraft_protocol::v1::raft_server::RaftServer;
 use quadraft_protocol::v1::repair_server::RepairServer;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 
 use super::admin::{AdminService, UnclaimedService};
 use super::forward::ForwardService;
@@ -22,9 +22,15 @@ const MAXIMUM_MESSAGE_BYTES: usize = 256 * 1024 * 1024;
 
 fn builder() -> Server {
     Server::builder()
-        .tcp_nodelay(true)
         .http2_keepalive_interval(Some(Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
+}
+
+/// Connections that send at once: the server's own setting holds for listeners that it makes. An
+/// answer is more than one packet, and the second would wait until the first is acknowledged, which
+/// the other side puts off for 40 ms.
+fn incoming(listener: TcpListener) -> TcpIncoming {
+    TcpIncoming::from(listener).with_nodelay(Some(true))
 }
 
 /// Serves a running node until `shutdown` resolves.
@@ -50,7 +56,7 @@ pub async fn serve(
                 .max_encoding_message_size(MAXIMUM_MESSAGE_BYTES),
         )
         .add_service(AdminServer::new(AdminService::new(node)))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown)
+        .serve_with_incoming_shutdown(incoming(listener), shutdown)
         .await
 }
 
@@ -70,7 +76,7 @@ pub async fn serve_repair(
 ) -> Result<(), tonic::transport::Error> {
     builder()
         .add_service(repair_server(source))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown)
+        .serve_with_incoming_shutdown(incoming(listener), shutdown)
         .await
 }
 
@@ -85,6 +91,6 @@ pub async fn serve_unclaimed(
 ) -> Result<(), tonic::transport::Error> {
     builder()
         .add_service(AdminServer::new(service))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown)
+        .serve_with_incoming_shutdown(incoming(listener), shutdown)
         .await
 }
