@@ -89,6 +89,12 @@ pub trait FileSystem: Debug + Send + Sync + 'static {
     /// Those of the operating system.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn FileLock>>>;
 
+    /// Whether files are read ahead by a second thread where that is faster. A simulated disk decides
+    /// by the order of what is asked of it.
+    fn reads_ahead(&self) -> bool {
+        false
+    }
+
     /// Bytes that can still be written in the file system that holds `directory`.
     ///
     /// # Errors
@@ -112,6 +118,15 @@ pub trait File: Debug + Send + Sync {
     /// # Errors
     /// Those of the operating system.
     fn write_at(&self, bytes: &[u8], offset_bytes: u64) -> io::Result<()>;
+
+    /// As [`Self::write_at`], and the disk may begin at once: the caller has more to do before it
+    /// syncs. This promises nothing about what is durable.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    fn write_at_early(&self, bytes: &[u8], offset_bytes: u64) -> io::Result<()> {
+        self.write_at(bytes, offset_bytes)
+    }
 
     /// Makes everything written durable, with the length of the file.
     ///

@@ -4,8 +4,15 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Advice, FallocateFlags, FlockOperation, fadvise, fallocate, flock, statvfs};
+use rustix::io::{Errno, ReadWriteFlags, pwritev2};
+
+/// RWF_DONTCACHE of pwritev2(2): writing back begins with the call instead of with the next sync,
+/// and pages that were not cached before do not stay. Linux 6.14 and later, on file systems that
+/// take part; the library has no name for it yet.
+const BEGIN_WRITEBACK: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 
 use super::{File, FileLock, FileSystem, OpenMode};
 
@@ -14,7 +21,31 @@ use super::{File, FileLock, FileSystem, OpenMode};
 pub struct RealFileSystem;
 
 #[derive(Debug)]
-struct RealFile(fs::File);
+struct RealFile {
+    file: fs::File,
+    /// Whether [`BEGIN_WRITEBACK`] is known to be refused here.
+    cannot_begin: AtomicBool,
+}
+
+impl RealFile {
+    /// Writes a part, asking that it be written back at once; `None` when that cannot be asked.
+    fn begin_writing(&self, bytes: &[u8], offset_bytes: u64) -> io::Result<Option<usize>> {
+        if self.cannot_begin.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let parts = [io::IoSlice::new(bytes)];
+        match pwritev2(&self.file, &parts, offset_bytes, BEGIN_WRITEBACK) {
+            Ok(0) if !bytes.is_empty() => Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => Ok(Some(written)),
+            Err(Errno::INTR) => Ok(Some(0)),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                self.cannot_begin.store(true, Ordering::Relaxed);
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
 
 impl FileSystem for RealFileSystem {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn File>> {
@@ -29,7 +60,10 @@ impl FileSystem for RealFileSystem {
                 options.write(true).create_new(true);
             }
         }
-        Ok(Box::new(RealFile(options.open(path)?)))
+        Ok(Box::new(RealFile {
+            file: options.open(path)?,
+            cannot_begin: AtomicBool::new(false),
+        }))
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
@@ -76,6 +110,10 @@ impl FileSystem for RealFileSystem {
         }
     }
 
+    fn reads_ahead(&self) -> bool {
+        true
+    }
+
     fn available_bytes(&self, directory: &Path) -> io::Result<u64> {
         let space = statvfs(directory)?;
         Ok(space.f_bavail.saturating_mul(space.f_frsize))
@@ -93,7 +131,7 @@ impl File for RealFile {
         let mut filled = 0;
         while filled < buffer.len() {
             match self
-                .0
+                .file
                 .read_at(&mut buffer[filled..], offset_bytes + filled as u64)
             {
                 Ok(0) => break,
@@ -106,28 +144,39 @@ impl File for RealFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset_bytes: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset_bytes)
+        self.file.write_all_at(bytes, offset_bytes)
+    }
+
+    fn write_at_early(&self, bytes: &[u8], offset_bytes: u64) -> io::Result<()> {
+        let mut done = 0;
+        while done < bytes.len() {
+            match self.begin_writing(&bytes[done..], offset_bytes + done as u64)? {
+                Some(written) => done += written,
+                None => return self.write_at(&bytes[done..], offset_bytes + done as u64),
+            }
+        }
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
         // fdatasync: with the size and every block that is needed to read the data back.
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn length_bytes(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn allocate(&self, length_bytes: u64) -> io::Result<()> {
-        match fallocate(&self.0, FallocateFlags::empty(), 0, length_bytes) {
+        match fallocate(&self.file, FallocateFlags::empty(), 0, length_bytes) {
             Ok(()) => Ok(()),
             // Some file systems cannot reserve space; the length is still what the format needs.
-            Err(rustix::io::Errno::OPNOTSUPP) => self.0.set_len(length_bytes),
+            Err(rustix::io::Errno::OPNOTSUPP) => self.file.set_len(length_bytes),
             Err(error) => Err(error.into()),
         }
     }
 
     fn forget_cached(&self) -> io::Result<()> {
-        Ok(fadvise(&self.0, 0, None, Advice::DontNeed)?)
+        Ok(fadvise(&self.file, 0, None, Advice::DontNeed)?)
     }
 }

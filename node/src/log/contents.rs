@@ -1,8 +1,9 @@
 //! What the log holds, by name: kept in memory, and rebuilt by reading the segments.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use super::layout::RecordKind;
+use super::places::Places;
 use crate::position::LogPosition;
 
 /// Where an entry's record stands.
@@ -24,7 +25,7 @@ pub struct EntryLocation {
 /// `purged <= committed <= last`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogContents {
-    entries: VecDeque<EntryLocation>,
+    entries: Places,
     /// Indices of entries whose payloads cannot be read. They are held all the same: not being able
     /// to read an entry is not the same as not having it.
     unreadable: BTreeSet<u64>,
@@ -66,7 +67,7 @@ impl LogContents {
         committed: Option<LogPosition>,
     ) -> Self {
         Self {
-            entries: VecDeque::new(),
+            entries: Places::default(),
             unreadable: BTreeSet::new(),
             before_first: last,
             purged,
@@ -77,7 +78,7 @@ impl LogContents {
     /// The last entry's position, or that of the last one purged.
     #[must_use]
     pub fn last(&self) -> Option<LogPosition> {
-        self.entries.back().map(|entry| entry.position).or_else(|| {
+        self.entries.last().map(|entry| entry.position).or_else(|| {
             let before = [self.before_first, self.purged];
             before
                 .into_iter()
@@ -98,8 +99,8 @@ impl LogContents {
 
     /// The first entry that is held.
     #[must_use]
-    pub fn first(&self) -> Option<&EntryLocation> {
-        self.entries.front()
+    pub fn first(&self) -> Option<EntryLocation> {
+        self.entries.first()
     }
 
     /// Number of entries held.
@@ -115,14 +116,12 @@ impl LogContents {
 
     /// The entry at `index`.
     #[must_use]
-    pub fn get(&self, index: u64) -> Option<&EntryLocation> {
-        let first = self.entries.front()?.position.index;
-        self.entries
-            .get(usize::try_from(index.checked_sub(first)?).ok()?)
+    pub fn get(&self, index: u64) -> Option<EntryLocation> {
+        self.entries.get(index)
     }
 
     /// The entries that are known by name only, in order.
-    pub fn unreadable(&self) -> impl Iterator<Item = &EntryLocation> {
+    pub fn unreadable(&self) -> impl Iterator<Item = EntryLocation> {
         self.unreadable.iter().filter_map(|index| self.get(*index))
     }
 
@@ -141,7 +140,7 @@ impl LogContents {
     /// The ends of this log without its entries: what a new segment's header needs.
     pub(crate) fn clone_ends(&self) -> Self {
         Self {
-            entries: VecDeque::new(),
+            entries: Places::default(),
             unreadable: BTreeSet::new(),
             before_first: self.last(),
             purged: self.purged,
@@ -193,7 +192,7 @@ impl LogContents {
                         found: position,
                     });
                 }
-                self.entries.push_back(location);
+                self.entries.push_back(&location);
             }
             RecordKind::TruncateAfter => {
                 // The index is stored plus one, zero standing for "before everything".
@@ -208,7 +207,7 @@ impl LogContents {
                 }
                 while self
                     .entries
-                    .back()
+                    .last()
                     .is_some_and(|entry| entry.position.index >= keep_below)
                 {
                     self.entries.pop_back();
@@ -228,7 +227,7 @@ impl LogContents {
             RecordKind::Purged => {
                 while self
                     .entries
-                    .front()
+                    .first()
                     .is_some_and(|entry| entry.position.index <= position.index)
                 {
                     if let Some(entry) = self.entries.pop_front() {
@@ -263,7 +262,7 @@ impl LogContents {
     /// # Errors
     /// The first that does not hold.
     pub fn validate(&self) -> Result<(), ContentsError> {
-        if let Some(first) = self.entries.front()
+        if let Some(first) = self.entries.first()
             && Some(first.position.index)
                 != self
                     .purged
@@ -283,8 +282,7 @@ impl LogContents {
             });
         }
         let mut previous = self.purged;
-        for entry in &self.entries {
-            let position = entry.position;
+        for position in self.entries.positions() {
             if let Some(previous) = previous
                 && (position.index != previous.index + 1 || position.term < previous.term)
             {

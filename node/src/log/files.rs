@@ -15,6 +15,9 @@ use super::segment::{Segment, SegmentReaders, create_segment, prepare_segment};
 use crate::disk::{File, SharedFileSystem};
 use crate::position::LogPosition;
 
+/// A buffer that has grown beyond this is let go.
+const MAXIMUM_KEPT_BYTES: usize = 1024 * 1024;
+
 /// Sizes of the log.
 #[derive(Clone, Copy, Debug)]
 pub struct LogOptions {
@@ -71,6 +74,8 @@ pub struct LogFiles {
     pub(crate) mark_is_pending: bool,
     /// The next segment's file, when it is being made ahead.
     pub(crate) next: Option<Preparation>,
+    /// Kept from batch to batch: memory that is used for the first time costs more than to fill it.
+    pub(crate) buffer: Vec<u8>,
 }
 
 /// A segment's file that another thread makes while this one appends.
@@ -134,7 +139,9 @@ impl LogFiles {
         let (segment, mut tail) = (segment.clone(), tail.clone());
         let batch = tail.last_batch + 1;
         let start = tail.end_bytes;
-        let mut buffer = vec![0; BATCH_HEADER_BYTES];
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        buffer.resize(BATCH_HEADER_BYTES, 0);
         let mut slots = Vec::with_capacity(records.len());
         for (kind, position, payload) in records {
             let offset_bytes = start + buffer.len() as u64;
@@ -157,7 +164,6 @@ impl LogFiles {
             records: u32::try_from(records.len()).unwrap_or(u32::MAX),
             chain: tail.chain,
         };
-        let chain = next_chain(&tail.chain, batch, slots.iter());
         buffer[..BATCH_HEADER_BYTES].copy_from_slice(&encode_batch_header(
             &self.identity,
             segment.number,
@@ -171,15 +177,21 @@ impl LogFiles {
             0,
         );
         let first_slot = tail.slots;
+        let mut chain = tail.chain;
         let mut write = || -> std::io::Result<()> {
-            segment.file.write_at(&buffer, start)?;
+            segment.file.write_at_early(&buffer, start)?;
             write_slots(&segment, &self.identity, &mut tail, &slots)?;
+            // The disk is at work already; the next batch needs this.
+            chain = next_chain(&tail.chain, batch, slots.iter());
             segment.file.sync()?;
             tail.block.flushed_batch = batch;
             write_block(&segment, &self.identity, &tail)
         };
         write().map_err(|source| LogError::io("write", &segment.path, source))?;
         tail.end_bytes += buffer.len() as u64;
+        if buffer.capacity() <= MAXIMUM_KEPT_BYTES {
+            self.buffer = buffer;
+        }
         tail.chain = chain;
         tail.last_batch = batch;
         self.tail = Some(tail);
@@ -414,7 +426,7 @@ fn write_slots(
             &tail.block,
         ));
     }
-    segment.file.write_at(&bytes, start)
+    segment.file.write_at_early(&bytes, start)
 }
 
 /// Writes the block of the newest slot again, for its mark.

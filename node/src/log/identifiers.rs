@@ -94,6 +94,11 @@ impl Identifiers {
         }
     }
 
+    /// Number of slots whose blocks are in use.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     pub(crate) fn get(&self, slot: usize) -> SlotState {
         self.slots
             .get(slot)

@@ -11,7 +11,9 @@ const CHUNK_BYTES: u64 = 1024 * 1024;
 /// taken for one that holds nothing.
 #[derive(Debug)]
 pub(crate) struct SegmentImage {
+    /// What was read, and behind it what is left in memory of an earlier image.
     bytes: Vec<u8>,
+    end: usize,
     /// Numbers of the sectors that could not be read, sorted.
     unreadable: Vec<u64>,
 }
@@ -19,18 +21,25 @@ pub(crate) struct SegmentImage {
 impl SegmentImage {
     /// Reads a segment of `length_bytes`, whatever the length of its file: what is beyond its end
     /// is unreadable. Reading stops early where space was never written to, behind `needed_bytes`.
-    pub(crate) fn read(file: &dyn File, geometry: Geometry, needed_bytes: u64) -> Self {
+    /// `buffer` is memory to use, whatever it holds.
+    pub(crate) fn read(
+        file: &dyn File,
+        geometry: Geometry,
+        needed_bytes: u64,
+        buffer: Vec<u8>,
+    ) -> Self {
         let mut image = Self {
-            bytes: Vec::new(),
+            bytes: buffer,
+            end: 0,
             unreadable: Vec::new(),
         };
         let mut at = 0;
         while at < geometry.length_bytes {
             let length = CHUNK_BYTES.min(geometry.length_bytes - at);
-            let before = image.bytes.len();
+            let before = image.end;
             image.read_chunk(file, at, length);
             at += length;
-            let nothing = image.bytes[before..].iter().all(|byte| *byte == 0)
+            let nothing = image.bytes[before..image.end].iter().all(|byte| *byte == 0)
                 && image
                     .unreadable
                     .last()
@@ -43,17 +52,21 @@ impl SegmentImage {
     }
 
     fn read_chunk(&mut self, file: &dyn File, offset_bytes: u64, length_bytes: u64) {
-        let start = self.bytes.len();
+        let start = self.end;
         let length = usize::try_from(length_bytes).unwrap_or(0);
-        self.bytes.resize(start + length, 0);
+        self.end += length;
+        if self.bytes.len() < self.end {
+            self.bytes.resize(self.end, 0);
+        }
+        let chunk = &mut self.bytes[start..self.end];
         if file
-            .read_at(&mut self.bytes[start..], offset_bytes)
+            .read_at(chunk, offset_bytes)
             .is_ok_and(|read| read == length)
         {
             return;
         }
         let sector = usize::try_from(SECTOR_BYTES).unwrap_or(512);
-        for (number, part) in self.bytes[start..].chunks_mut(sector).enumerate() {
+        for (number, part) in chunk.chunks_mut(sector).enumerate() {
             let at = offset_bytes + number as u64 * SECTOR_BYTES;
             if !file.read_at(part, at).is_ok_and(|read| read == part.len()) {
                 part.fill(0);
@@ -68,8 +81,7 @@ impl SegmentImage {
         if self.touches_unreadable(offset_bytes, end) {
             return None;
         }
-        self.bytes
-            .get(usize::try_from(offset_bytes).ok()?..usize::try_from(end).ok()?)
+        self.bytes[..self.end].get(usize::try_from(offset_bytes).ok()?..usize::try_from(end).ok()?)
     }
 
     fn touches_unreadable(&self, start: u64, end: u64) -> bool {
@@ -80,14 +92,15 @@ impl SegmentImage {
             .is_some_and(|sector| sector * SECTOR_BYTES < end)
     }
 
-    /// Lets the bytes go: from now on nothing of it can be read.
-    pub(crate) fn release(&mut self) {
-        self.bytes = Vec::new();
+    /// Lets the bytes go, for another image: from now on nothing of it can be read.
+    pub(crate) fn release(&mut self) -> Vec<u8> {
+        self.end = 0;
+        std::mem::take(&mut self.bytes)
     }
 
     /// How far the image goes; behind it the segment was never written to.
     pub(crate) fn end_bytes(&self) -> u64 {
-        self.bytes.len() as u64
+        self.end as u64
     }
 }
 

@@ -12,6 +12,7 @@ use super::image::{SegmentImage, read_block};
 use super::layout::{
     BLOCK_BYTES, LogIdentity, RecordKind, SegmentHeader, SegmentHeaderRead, decode_segment_header,
 };
+use super::load::Loading;
 use super::restore::{mend_segment, reopen_tail};
 use super::scan::{SegmentEnd, SegmentScan, scan_segment};
 use super::segment::{Segment, SegmentReaders};
@@ -50,6 +51,18 @@ pub(crate) struct ReadSegment {
     pub(crate) damaged_header: Option<usize>,
     pub(crate) image: SegmentImage,
     pub(crate) scan: SegmentScan,
+    /// The highest index of an entry that was written here.
+    highest_index: Option<u64>,
+}
+
+/// One segment in memory, not looked at yet.
+pub(super) struct LoadedSegment {
+    path: PathBuf,
+    file: Box<dyn File>,
+    header: SegmentHeader,
+    damaged_header: Option<usize>,
+    image: SegmentImage,
+    identifiers: Identifiers,
 }
 
 /// What reading all segments gave, before anything is changed.
@@ -107,6 +120,7 @@ pub fn open_log(
             tail,
             mark_is_pending: false,
             next: None,
+            buffer: Vec::new(),
         },
         contents: read.contents,
         findings: read.findings,
@@ -119,13 +133,7 @@ fn to_segment(read: ReadSegment) -> Segment {
         path: read.path,
         file: read.file,
         geometry: read.header.geometry,
-        highest_index: read
-            .scan
-            .records
-            .iter()
-            .filter(|record| record.slot.kind == RecordKind::Entry)
-            .map(|record| record.slot.position.index)
-            .max(),
+        highest_index: read.highest_index,
     }
 }
 
@@ -171,8 +179,14 @@ fn read_log(
         return Err(LogError::Missing);
     }
     let mut read = ReadLog::default();
-    for path in paths {
-        let segment = read_segment(file_system, path, identity, mode)?;
+    let loading = Loading {
+        file_system,
+        folder,
+        identity,
+        mode,
+    };
+    loading.each(paths, |loaded| {
+        let segment = scan_loaded(loaded, identity);
         match read.segments.last() {
             Some(previous) => {
                 if segment.header.number != previous.header.number + 1 {
@@ -185,7 +199,7 @@ fn read_log(
                     // sealed.
                     if segment.scan.records.is_empty() && segment.scan.end == SegmentEnd::Clean {
                         read.unused = Some(segment.path);
-                        continue;
+                        return Ok(Vec::new());
                     }
                     return Err(broken_off(previous));
                 }
@@ -207,8 +221,8 @@ fn read_log(
                 read.contents = LogContents::starting_after(last, purged, committed);
             }
         }
-        read.take_in(segment)?;
-    }
+        read.take_in(segment)
+    })?;
     if let Some(last) = read.segments.last()
         && last.scan.end == SegmentEnd::Sealed
     {
@@ -228,12 +242,14 @@ fn broken_off(segment: &ReadSegment) -> LogError {
     }
 }
 
-fn read_segment(
+/// Reads one segment into memory; `buffer` is used for that.
+pub(super) fn load_segment(
     file_system: &SharedFileSystem,
     path: PathBuf,
     identity: &LogIdentity,
     mode: OpenMode,
-) -> Result<ReadSegment, LogError> {
+    buffer: Vec<u8>,
+) -> Result<LoadedSegment, LogError> {
     let file = file_system
         .open(&path, mode)
         .map_err(|source| LogError::io("open", &path, source))?;
@@ -242,20 +258,47 @@ fn read_segment(
         .map_err(|source| LogError::io("read", &path, source))?;
     let (header, damaged_header) = read_header(file.as_ref(), &path, identity)?;
     let geometry = header.geometry;
-    let mut image = SegmentImage::read(file.as_ref(), geometry, 0);
-    let reach = Identifiers::read(&image, identity, header.number, geometry).reach_bytes();
+    let mut image = SegmentImage::read(file.as_ref(), geometry, 0, buffer);
+    let mut identifiers = Identifiers::read(&image, identity, header.number, geometry);
+    let reach = identifiers.reach_bytes();
     if reach > image.end_bytes() {
-        image = SegmentImage::read(file.as_ref(), geometry, reach);
+        image = SegmentImage::read(file.as_ref(), geometry, reach, image.release());
+        identifiers = Identifiers::read(&image, identity, header.number, geometry);
     }
-    let scan = scan_segment(&image, identity, &header);
-    Ok(ReadSegment {
+    Ok(LoadedSegment {
+        path,
+        file,
+        header,
+        damaged_header,
+        image,
+        identifiers,
+    })
+}
+
+fn scan_loaded(loaded: LoadedSegment, identity: &LogIdentity) -> ReadSegment {
+    let LoadedSegment {
+        path,
+        file,
+        header,
+        damaged_header,
+        image,
+        identifiers,
+    } = loaded;
+    let scan = scan_segment(&image, identity, &header, identifiers);
+    let entries = scan
+        .records
+        .iter()
+        .filter(|record| record.slot.kind == RecordKind::Entry);
+    let highest_index = entries.map(|record| record.slot.position.index).max();
+    ReadSegment {
         path,
         file: Arc::from(file),
         header,
         damaged_header,
         image,
         scan,
-    })
+        highest_index,
+    }
 }
 
 /// Reads the header from either of its copies.
@@ -317,7 +360,8 @@ fn read_header(
 }
 
 impl ReadLog {
-    fn take_in(&mut self, segment: ReadSegment) -> Result<(), LogError> {
+    /// Takes in the next segment; gives back the memory of its image when that is not needed.
+    fn take_in(&mut self, mut segment: ReadSegment) -> Result<Vec<u8>, LogError> {
         for (slot, record) in segment.scan.records.iter().enumerate() {
             let location = EntryLocation {
                 position: record.slot.position,
@@ -349,15 +393,19 @@ impl ReadLog {
                 });
             }
         }
-        // Payloads are needed where a record's header is written anew, and at the end of the log.
-        // All others go at once: a log may be larger than memory.
-        if let Some(previous) = self.segments.last_mut()
-            && previous.scan.damage.is_empty()
-        {
-            previous.image.release();
+        // Payloads are needed where a record's header is written anew, and at the end of the log,
+        // names where their blocks are. All others go at once: a log may be larger than memory.
+        let is_whole = segment.scan.end == SegmentEnd::Sealed && segment.scan.damage.is_empty();
+        let buffer = if is_whole {
+            segment.image.release()
+        } else {
+            Vec::new()
+        };
+        if is_whole && segment.scan.damaged_blocks.is_empty() {
+            segment.scan.records = Vec::new();
         }
         self.segments.push(segment);
-        Ok(())
+        Ok(buffer)
     }
 
     fn note_damage(&mut self, segment: &ReadSegment) {

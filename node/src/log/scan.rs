@@ -64,19 +64,19 @@ pub(crate) struct SegmentScan {
     pub(crate) end: SegmentEnd,
 }
 
-/// Reads all records of a segment.
+/// Reads all records of a segment; `identifiers` are those of the same image.
 pub(crate) fn scan_segment(
     image: &SegmentImage,
     identity: &LogIdentity,
     header: &SegmentHeader,
+    identifiers: Identifiers,
 ) -> SegmentScan {
-    let identifiers = Identifiers::read(image, identity, header.number, header.geometry);
     let mut scanner = Scanner {
         image,
         identity,
         header,
         scan: SegmentScan {
-            records: Vec::new(),
+            records: Vec::with_capacity(identifiers.len()),
             damage: Vec::new(),
             damaged_blocks: identifiers.damaged_blocks.clone(),
             end_bytes: header.geometry.payloads_start(),

@@ -13,14 +13,17 @@ use super::error::LogError;
 use super::layout::{
     BlockRead, Geometry, IDENTIFIER_BLOCK_BYTES, IdentifierBlock, LogIdentity, RECORD_HEADER_BYTES,
     SLOTS_A_BLOCK, SegmentHeader, Slot, decode_identifier_block, decode_record_header,
-    encode_segment_header, fill_free,
+    encode_segment_header, mark_sectors,
 };
 use super::mend::{record_patch, write_patches};
 use super::scan::named_by;
 use crate::disk::{File, FileSystem, OpenMode, read_exact_at};
 
 /// Space is marked as free in pieces of this length.
-const MARK_BYTES: u64 = 1024 * 1024;
+const MARK_BYTES: u64 = 256 * 1024;
+/// Space for identifiers, which are written by the sector, in pieces of this length: what is written
+/// at once stays together in the page cache, and a sector is the dearer the more lies around it.
+const NAMES_MARK_BYTES: u64 = 16 * 1024;
 
 /// A segment file that is open.
 #[derive(Clone, Debug)]
@@ -58,8 +61,10 @@ pub(crate) fn prepare_segment(
     }
     let file = file_system.open(&temporary, OpenMode::CreateNew)?;
     file.allocate(geometry.length_bytes)?;
-    let range = geometry.identifiers_start()..geometry.payloads_end();
-    mark_free(file.as_ref(), identity, number, range)?;
+    let names = geometry.identifiers_start()..geometry.payloads_start();
+    mark_free_in_pieces(file.as_ref(), identity, number, names, NAMES_MARK_BYTES)?;
+    let payloads = geometry.payloads_start()..geometry.payloads_end();
+    mark_free(file.as_ref(), identity, number, payloads)?;
     file.sync()?;
     Ok(file)
 }
@@ -71,10 +76,24 @@ pub(crate) fn mark_free(
     number: u64,
     range: Range<u64>,
 ) -> io::Result<()> {
+    mark_free_in_pieces(file, identity, number, range, MARK_BYTES)
+}
+
+fn mark_free_in_pieces(
+    file: &dyn File,
+    identity: &LogIdentity,
+    number: u64,
+    range: Range<u64>,
+    piece_bytes: u64,
+) -> io::Result<()> {
+    let longest = piece_bytes.min(range.end.saturating_sub(range.start));
+    let mut bytes = vec![0; usize::try_from(longest).unwrap_or(0)];
     let mut at = range.start;
     while at < range.end {
-        let length = MARK_BYTES.min(range.end - at);
-        file.write_at(&fill_free(identity, number, at, length), at)?;
+        let length = piece_bytes.min(range.end - at);
+        let piece = &mut bytes[..usize::try_from(length).unwrap_or(0)];
+        mark_sectors(piece, identity, number, at);
+        file.write_at(piece, at)?;
         at += length;
     }
     Ok(())

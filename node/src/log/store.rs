@@ -300,7 +300,7 @@ impl LogStore {
                     Source::Memory(*position, payload.clone())
                 } else if let Some(location) = view.contents.get(index) {
                     bytes += location.payload_bytes;
-                    Source::Disk(*location)
+                    Source::Disk(location)
                 } else {
                     break;
                 };
@@ -353,7 +353,7 @@ impl LogStore {
             if !view.holds(position) {
                 return Ok(());
             }
-            view.contents.get(position.index).copied()
+            view.contents.get(position.index)
         };
         let Some(location) = location else {
             return Ok(());

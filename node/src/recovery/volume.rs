@@ -358,7 +358,7 @@ fn known_membership(
             .rev()
             .filter_map(|index| log.contents.get(index))
             .find_map(|location| {
-                let payload = readers.read(location).ok()?;
+                let payload = readers.read(&location).ok()?;
                 crate::raft::membership_in_entry(location.position, &payload.into())
             })
     };

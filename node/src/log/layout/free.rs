@@ -40,12 +40,22 @@ pub(crate) fn fill_free(
     length_bytes: u64,
 ) -> Vec<u8> {
     let mut bytes = vec![0; usize::try_from(length_bytes).unwrap_or(0)];
+    mark_sectors(&mut bytes, identity, segment, offset_bytes);
+    bytes
+}
+
+/// Marks sectors which are zeros, or are marked already, as free ones at `offset_bytes`.
+pub(crate) fn mark_sectors(
+    bytes: &mut [u8],
+    identity: &LogIdentity,
+    segment: u64,
+    offset_bytes: u64,
+) {
     let sector = usize::try_from(SECTOR_BYTES).unwrap_or(512);
     for (number, part) in bytes.chunks_exact_mut(sector).enumerate() {
         let at = offset_bytes + number as u64 * SECTOR_BYTES;
         part[..MARK_BYTES].copy_from_slice(&mark(identity, segment, at));
     }
-    bytes
 }
 
 /// What the sector at `offset_bytes` is used for.

@@ -27,7 +27,7 @@ use uuid::Uuid;
 pub(crate) use batch::{
     BATCH_HEADER_BYTES, BatchHeader, decode_batch_header, encode_batch_header, next_chain,
 };
-pub(crate) use free::{SectorUse, fill_free, sector_use};
+pub(crate) use free::{SectorUse, fill_free, mark_sectors, sector_use};
 pub(crate) use header::{
     SegmentHeader, SegmentHeaderRead, decode_segment_header, encode_segment_header,
 };

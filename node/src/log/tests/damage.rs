@@ -60,7 +60,7 @@ fn try_damage(workload: &Workload, path: &Path, damage: &Damage) -> Outcome {
     if let Err(error) = model.check(&opened) {
         panic!("{}: {error}", context());
     }
-    let unreadable: Vec<_> = opened.contents.unreadable().copied().collect();
+    let unreadable: Vec<_> = opened.contents.unreadable().collect();
     let readers = opened.files.readers();
     for location in &unreadable {
         let payload = model.payload(location.position).unwrap();

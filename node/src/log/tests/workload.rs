@@ -65,7 +65,7 @@ impl Model {
                 .get(position.index)
                 .filter(|location| location.position == *position)
                 .ok_or_else(|| format!("entry {position} is missing"))?;
-            match readers.read(location) {
+            match readers.read(&location) {
                 Ok(found) if found == payload[..] => {}
                 Ok(_) => return Err(format!("entry {position} has another payload")),
                 Err(LogError::Unreadable { .. }) if unreadable.contains(position) => {}

@@ -237,7 +237,7 @@ pub(super) fn place_of(disk: &SimulatedDisk, index: u64) -> (PathBuf, EntryLocat
     let folder = data.join("log");
     let identity = log_identity(superblock.current());
     let (contents, _) = inspect_log(&file_system, &folder, identity, true).unwrap();
-    let location = *contents.get(index).unwrap();
+    let location = contents.get(index).unwrap();
     (
         folder.join(format!("{:016}.log", location.segment)),
         location,
