@@ -16,6 +16,7 @@ use crate::raft::Node;
 struct NodeCollector(Arc<Node>);
 
 pub(super) fn register(registry: &mut Registry, node: Arc<Node>) {
+    node.register_metrics(registry);
     registry.register_collector(Box::new(NodeCollector(node)));
 }
 

@@ -11,6 +11,7 @@ mod node;
 mod peers;
 mod reads;
 mod repair;
+mod repair_figures;
 mod snapshots;
 mod state_machine;
 mod status;

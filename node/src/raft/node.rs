@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::network::NetSnapshot;
 use openraft::{Config, RaftNetworkFactory, SnapshotPolicy};
+use prometheus_client::registry::Registry;
 use quadraft_protocol::{NodeId, RecoveryReport, v1};
 use uuid::Uuid;
 
@@ -243,6 +244,11 @@ impl Node {
     /// Log ids of entries that were repaired from peers since the start.
     pub(crate) fn repaired_from_peers(&self) -> Vec<LogPosition> {
         self.repairer.repaired()
+    }
+
+    /// Registers what this node counts by itself.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        self.repairer.register_metrics(registry);
     }
 
     /// Lets the Raft core go: call it once the peer port is served.

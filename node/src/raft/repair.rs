@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use prometheus_client::registry::Registry;
+use prost::Message as _;
 use quadraft_protocol::v1::repair_client::RepairClient;
 use quadraft_protocol::{NodeId, connect_peer, v1};
 use tokio::sync::{Notify, watch};
@@ -22,6 +24,7 @@ use tokio::sync::{Notify, watch};
 use super::codec::{decode_stored_membership, position_message};
 use super::network::{CONNECT_TIMEOUT, MAXIMUM_MESSAGE_BYTES};
 use super::peers::{EnvelopeError, LocalMarks, Peers};
+use super::repair_figures::RepairFigures;
 use crate::log::{LogError, LogStore};
 use crate::position::LogPosition;
 use crate::state::State;
@@ -41,6 +44,15 @@ pub enum PeerEntry {
     NotHeld,
 }
 
+/// What a peer answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fetched {
+    /// In the order of the names.
+    pub(crate) entries: Vec<PeerEntry>,
+    /// Length of request and answer, without what carries them.
+    pub(crate) message_bytes: u64,
+}
+
 /// Where entries can be had from.
 #[async_trait]
 pub(crate) trait PeerEntries: Debug + Send + Sync + 'static {
@@ -48,7 +60,7 @@ pub(crate) trait PeerEntries: Debug + Send + Sync + 'static {
     fn peers(&self) -> Vec<u64>;
 
     /// What `peer` says of each name, in their order.
-    async fn fetch(&self, peer: u64, names: &[LogPosition]) -> Result<Vec<PeerEntry>, String>;
+    async fn fetch(&self, peer: u64, names: &[LogPosition]) -> Result<Fetched, String>;
 }
 
 /// Repairs what cannot be read. Readers wait for it.
@@ -61,6 +73,7 @@ pub(crate) struct Repairer {
     repaired: Mutex<Vec<LogPosition>>,
     /// A reason why repair cannot go on, once there is one: a write of it failed.
     failure: Mutex<Option<String>>,
+    figures: RepairFigures,
 }
 
 /// Why an entry will not be repaired.
@@ -81,6 +94,7 @@ impl Repairer {
             rounds: watch::channel(0).0,
             repaired: Mutex::default(),
             failure: Mutex::default(),
+            figures: RepairFigures::default(),
         })
     }
 
@@ -104,6 +118,10 @@ impl Repairer {
                 }
             }
         });
+    }
+
+    pub(crate) fn register_metrics(&self, registry: &mut Registry) {
+        self.figures.register(registry);
     }
 
     /// Log ids that were repaired since the start, in order of their repair.
@@ -144,9 +162,13 @@ impl Repairer {
         let mut progress = false;
         for peer in self.source.peers() {
             let missing = self.log.unreadable();
+            self.figures.note_unreadable(&missing);
             for names in missing.chunks(MAXIMUM_NAMES) {
                 match self.source.fetch(peer, names).await {
-                    Ok(entries) => progress |= self.take_in(peer, names, entries).await,
+                    Ok(fetched) => {
+                        self.figures.count_message_bytes(fetched.message_bytes);
+                        progress |= self.take_in(peer, names, fetched.entries).await;
+                    }
                     Err(error) => {
                         tracing::info!(peer = %NodeId(peer), %error, "a peer gives no entries");
                         break;
@@ -167,6 +189,7 @@ impl Repairer {
             let written = tokio::task::spawn_blocking(move || log.repair(name, &payload)).await;
             match written {
                 Ok(Ok(())) => {
+                    self.figures.note_repaired(name);
                     tracing::info!(entry = %name, peer = %NodeId(peer), "an entry was repaired from a peer");
                     self.repaired
                         .lock()
@@ -262,17 +285,19 @@ impl PeerEntries for MemberEntries {
         self.addresses().into_keys().collect()
     }
 
-    async fn fetch(&self, peer: u64, names: &[LogPosition]) -> Result<Vec<PeerEntry>, String> {
+    async fn fetch(&self, peer: u64, names: &[LogPosition]) -> Result<Fetched, String> {
         let address = self
             .address(peer)
             .ok_or_else(|| "it is not a member any more".to_owned())?;
         let channel = connect_peer(&address, CONNECT_TIMEOUT).map_err(|error| error.to_string())?;
         let mut client =
             RepairClient::new(channel).max_decoding_message_size(MAXIMUM_MESSAGE_BYTES);
-        let mut request = tonic::Request::new(v1::FetchEntriesRequest {
+        let message = v1::FetchEntriesRequest {
             envelope: Some(self.peers.envelope(peer)),
             log_ids: names.iter().copied().map(position_message).collect(),
-        });
+        };
+        let request_bytes = message.encoded_len();
+        let mut request = tonic::Request::new(message);
         request.set_timeout(FETCH_DEADLINE);
         let call = client.fetch_entries(request);
         let response = tokio::time::timeout(FETCH_DEADLINE, call)
@@ -283,7 +308,8 @@ impl PeerEntries for MemberEntries {
         self.peers
             .note_responder(peer, response.responder.as_ref())
             .map_err(|error| error.to_string())?;
-        Ok(response
+        let message_bytes = (request_bytes + response.encoded_len()) as u64;
+        let entries = response
             .entries
             .into_iter()
             .map(|entry| match entry.state() {
@@ -291,6 +317,10 @@ impl PeerEntries for MemberEntries {
                 v1::fetched_entry::State::Unreadable => PeerEntry::Unreadable,
                 _ => PeerEntry::NotHeld,
             })
-            .collect())
+            .collect();
+        Ok(Fetched {
+            entries,
+            message_bytes,
+        })
     }
 }

@@ -16,7 +16,7 @@ use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 
 use super::super::node::Node;
 use super::super::peers::{LocalMarks, Peers};
-use super::super::repair::{PeerEntries, PeerEntry, RepairSource};
+use super::super::repair::{Fetched, PeerEntries, RepairSource};
 use super::super::snapshots::SnapshotFile;
 use super::super::state_machine::StateMachine;
 use super::super::types::{MemberAddresses, TypeConfig, Vote, to_position};
@@ -62,13 +62,16 @@ impl PeerEntries for WiredEntries {
         sources.keys().copied().filter(|id| *id != own).collect()
     }
 
-    async fn fetch(&self, peer: u64, names: &[LogPosition]) -> Result<Vec<PeerEntry>, String> {
+    async fn fetch(&self, peer: u64, names: &[LogPosition]) -> Result<Fetched, String> {
         let source = self.wires.sources.lock().unwrap().get(&peer).cloned();
         let source = source.ok_or_else(|| "it cannot be reached".to_owned())?;
         source
             .check(Some(&self.peers.envelope(peer)))
             .map_err(|error| error.to_string())?;
-        Ok(names.iter().map(|name| source.entry(*name)).collect())
+        Ok(Fetched {
+            entries: names.iter().map(|name| source.entry(*name)).collect(),
+            message_bytes: 0,
+        })
     }
 }
 
