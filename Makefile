@@ -46,6 +46,10 @@ images: build ## Build both container images (IMAGES=folder)
 bench: build ## Measure memory, sizes and times, and print them as a table
 	@tests/bench/run
 
+.PHONY: bench-log
+bench-log: build ## Measure the log against plain files and other logs: no Kubernetes needed
+	@tests/bench/log
+
 ##: Tests
 
 .PHONY: test
@@ -86,7 +90,8 @@ verify: verify-format verify-lints verify-generated verify-dependencies verify-c
 .PHONY: verify-format
 verify-format:
 	cargo fmt --all --check
-	@unformatted=$$(gofmt -l tests/bed); \
+	cargo fmt --manifest-path tests/bench/peers/Cargo.toml --check
+	@unformatted=$$(gofmt -l tests/bed tests/bench); \
 	if [ -n "$$unformatted" ]; then echo "not formatted: $$unformatted"; exit 1; fi
 
 .PHONY: verify-lints
@@ -122,7 +127,8 @@ verify-links:
 .PHONY: fix
 fix: own-target ## Format, and write generated files anew
 	cargo fmt --all
-	gofmt -w tests/bed
+	cargo fmt --manifest-path tests/bench/peers/Cargo.toml
+	gofmt -w tests/bed tests/bench
 	cargo build --workspace --bins
 	mkdir -p crds $(CHART_CRDS)
 	rm -f crds/*.yaml $(CHART_CRDS)/*.yaml

@@ -1,5 +1,6 @@
-//! What the tests of Quadraft as a whole are made of: data, load, clusters.
+//! What the tests of Quadraft as a whole are made of: data, load, clusters, measuring.
 
+pub mod bench;
 pub mod damage;
 pub mod generator;
 pub mod kubernetes;

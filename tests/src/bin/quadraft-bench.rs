@@ -1,13 +1,18 @@
-//! Measures a running cluster. `make bench` sets it up and prints the figures of all parts.
+//! Measures a running cluster, and the log. `make bench` sets it up and prints the figures of all
+//! parts.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use quadraft_tests::bench::{
+    AppendPlan, CandidateSpecification, Ratio, RepairPlan, measure_appends, measure_repair,
+};
 use quadraft_tests::kubernetes::{Kubectl, TestCluster, kill_leader_while_writing};
 
-/// Measures a cluster on the Kubernetes of KUBECONFIG.
+/// Measures a cluster on the Kubernetes of KUBECONFIG, or the log on this machine.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
@@ -30,6 +35,37 @@ enum Figure {
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
         rounds: u32,
     },
+    /// How long appending takes to candidates that take turns: medians in microseconds by the size
+    /// of batches, as a table in Markdown
+    LogAppend {
+        /// Folder on the disk that is measured
+        #[arg(long)]
+        folder: PathBuf,
+        #[arg(long, default_value_t = 256)]
+        payload_bytes: usize,
+        /// Entries a batch
+        #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024])]
+        batches: Vec<usize>,
+        #[arg(long, default_value_t = 300)]
+        rounds: usize,
+        /// NAME=PROGRAM ARGUMENTS; called with a folder and the length of payloads besides
+        #[arg(long = "candidate", required = true)]
+        candidates: Vec<CandidateSpecification>,
+        /// TITLE=DIVIDEND/DIVISOR: one more column, of two candidates' medians
+        #[arg(long = "ratio")]
+        ratios: Vec<Ratio>,
+    },
+    /// What the repair of one entry of the log takes, and the transfer of the same state, with three
+    /// nodes on this machine: a table in Markdown
+    Repair {
+        /// Folder for the nodes' volumes
+        #[arg(long)]
+        folder: PathBuf,
+        #[arg(long, default_value_t = 30_000)]
+        entries: usize,
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
 }
 
 #[tokio::main]
@@ -41,6 +77,36 @@ async fn main() -> ExitCode {
             replicas,
             rounds,
         } => write_interruption(&namespace, &cluster, replicas, rounds).await,
+        Figure::LogAppend {
+            folder,
+            payload_bytes,
+            batches,
+            rounds,
+            candidates,
+            ratios,
+        } => measure_appends(
+            &AppendPlan {
+                folder,
+                payload_bytes,
+                batches,
+                rounds,
+                candidates,
+                ratios,
+            },
+            say,
+        ),
+        Figure::Repair {
+            folder,
+            entries,
+            rounds,
+        } => {
+            let plan = RepairPlan {
+                folder,
+                entries,
+                rounds,
+            };
+            measure_repair(&plan, say).await
+        }
     };
     match outcome {
         Ok(line) => {
@@ -53,6 +119,10 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn say(step: &str) {
+    let _ = writeln!(std::io::stderr(), "{step}");
 }
 
 async fn write_interruption(

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,16 @@ use quadraft_protocol::{AdminConnection, v1};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
-/// Where the programs are: beside the tests, as cargo builds them.
+/// Where the programs are: beside the program that runs, or, for a test, one folder above it, as
+/// cargo builds them.
 fn program(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap_or_default();
-    test.parent()
-        .and_then(Path::parent)
+    let running = std::env::current_exe().unwrap_or_default();
+    running
+        .ancestors()
+        .skip(1)
+        .take(2)
         .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
         .unwrap_or_else(|| PathBuf::from(name))
 }
 
