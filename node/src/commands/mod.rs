@@ -6,6 +6,8 @@ mod backup;
 mod backup_store;
 mod bootstrap;
 mod database;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod gauges;
 mod inspect;
 mod output;

@@ -20,6 +20,8 @@ mod scan;
 mod segment;
 mod store;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod tests;
 
