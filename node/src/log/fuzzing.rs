@@ -230,8 +230,11 @@ pub fn log_segments(data: &[u8]) {
         .iter()
         .map(|path| original.disk.read(path).expect("the original is whole"))
         .collect();
+    // A disk that gives back what stood there before a write that it had acknowledged cannot always be
+    // found out (docs/formats/log.md): then what is left need only be a log.
+    let mut comparable = !forged;
     while !input.is_empty() {
-        change(&mut images, &mut input);
+        comparable &= change(&mut images, &mut input) != Change::Reverted;
     }
     let disk = SimulatedDisk::new();
     for ((number, image), path) in (1..).zip(&mut images).zip(&original.segments) {
@@ -256,11 +259,12 @@ pub fn log_segments(data: &[u8]) {
         }
         (inspected, opened) => panic!("inspected: {inspected:?}, opened: {opened:?}"),
     };
-    check(&opened, original, forged);
+    check(&opened, original, comparable);
     let contents = opened.contents.clone();
     drop(opened);
     let again = open_again(&disk, &contents);
-    if !again.findings.mended.is_empty() {
+    // A forged block of names behind the last record stays, and is mended around each time.
+    if !forged && !again.findings.mended.is_empty() {
         // A sector that the end of a short file cut in two can be read once the file has its length:
         // then it serves to mend what it names.
         assert!(contents.unreadable().next().is_some());
@@ -296,13 +300,21 @@ fn open_again(disk: &SimulatedDisk, before: &LogContents) -> OpenedLog {
     again
 }
 
-fn change(images: &mut [Vec<u8>], input: &mut Input<'_>) {
+/// What kind of change was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    Damaged,
+    /// A sector has its free mark again.
+    Reverted,
+}
+
+fn change(images: &mut [Vec<u8>], input: &mut Input<'_>) -> Change {
     let kind = input.byte();
     let segment = usize::from(input.byte()) % images.len();
     let place = input.number() as usize;
     let length = images[segment].len();
     if length == 0 {
-        return;
+        return Change::Damaged;
     }
     let at = place % length;
     let sector_bytes = usize::try_from(SECTOR_BYTES).unwrap_or(512);
@@ -329,15 +341,17 @@ fn change(images: &mut [Vec<u8>], input: &mut Input<'_>) {
             if whole_sector.len() == sector_bytes {
                 let free = fill_free(&IDENTITY, segment as u64 + 1, sector as u64, SECTOR_BYTES);
                 images[segment][whole_sector].copy_from_slice(&free);
+                return Change::Reverted;
             }
         }
         5 => images[segment][at] ^= 1 << (input.byte() % 8),
         // The file is gone.
         _ => images[segment].clear(),
     }
+    Change::Damaged
 }
 
-fn check(opened: &OpenedLog, original: &Original, forged: bool) {
+fn check(opened: &OpenedLog, original: &Original, comparable: bool) {
     let contents = &opened.contents;
     contents.validate().expect("positions are in order");
     let readers = opened.files.readers();
@@ -370,7 +384,7 @@ fn check(opened: &OpenedLog, original: &Original, forged: bool) {
                     .entries
                     .iter()
                     .find(|(position, _)| *position == location.position);
-                if !forged {
+                if comparable {
                     let (_, written) = written.expect("no entry appears");
                     assert_eq!(&payload, written, "{location:?}");
                 }
