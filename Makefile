@@ -82,6 +82,12 @@ faults: export QUADRAFT_FAULTS_FACTOR ?= 250
 faults: own-target ## Try a million faults of disks, and print what became of them
 	cargo test --workspace --lib -- log::tests raft::simulation --include-ignored --nocapture
 
+# Needs a nightly compiler (rustup toolchain install nightly). `make test` runs the same targets on the
+# stored cases, and for two seconds each on mutations of them.
+.PHONY: fuzz
+fuzz: build ## Fuzz everything that reads bytes from disk or network (FUZZ_SECONDS=60 a target)
+	@packaging/fuzz
+
 ##: Verification. Nothing here writes into the clone; `make fix` does.
 
 .PHONY: verify

@@ -5,6 +5,9 @@
 
 pub mod commands;
 pub mod disk;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod grpc;
 pub mod http;
 pub mod identity;

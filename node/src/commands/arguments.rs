@@ -36,6 +36,8 @@ pub(super) enum Command {
     Verify(VolumeArguments),
     /// Show what is on a volume without changing it.
     Inspect(InspectArguments),
+    /// Gather what someone who helps needs of a volume, without its data, without changing it.
+    Collect(CollectArguments),
     /// Repair a volume that no node serves from.
     Recover(RecoverArguments),
     /// Stream a consistent snapshot of a running cluster to a backup store.
@@ -107,6 +109,18 @@ pub(super) struct InspectArguments {
     pub(super) volume: VolumeArguments,
     /// List this many of the last log entries by name.
     #[arg(long, default_value_t = 0)]
+    pub(super) entries: usize,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct CollectArguments {
+    #[command(flatten)]
+    pub(super) volume: VolumeArguments,
+    /// Archive (tar) to write: outside of the volume, and not there yet.
+    #[arg(long)]
+    pub(super) output: PathBuf,
+    /// List this many of the last log entries by name.
+    #[arg(long, default_value_t = 1000)]
     pub(super) entries: usize,
 }
 

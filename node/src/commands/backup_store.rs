@@ -26,6 +26,34 @@ pub(super) struct Manifest {
 
 pub(super) const FORMAT_VERSION: u32 = 1;
 
+/// What every version of the manifest has.
+#[derive(Deserialize)]
+struct ManifestVersion {
+    format_version: u32,
+}
+
+impl Manifest {
+    /// Reads a manifest; `what` names it in errors.
+    ///
+    /// The version comes first: a later one may have other fields.
+    pub(super) fn read(bytes: &[u8], what: &str) -> Result<Self, BackupStoreError> {
+        let malformed = |source| BackupStoreError::Manifest {
+            what: what.to_owned(),
+            source,
+        };
+        let ManifestVersion {
+            format_version: found,
+        } = serde_json::from_slice(bytes).map_err(malformed)?;
+        if found != FORMAT_VERSION {
+            return Err(BackupStoreError::UnknownFormat {
+                what: what.to_owned(),
+                found,
+            });
+        }
+        serde_json::from_slice(bytes).map_err(malformed)
+    }
+}
+
 /// Why a backup store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BackupStoreError {
@@ -106,18 +134,7 @@ impl BackupFolder {
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(store_error(error)),
         };
-        let manifest: Manifest =
-            serde_json::from_slice(&bytes).map_err(|source| BackupStoreError::Manifest {
-                what: format!("{}/manifest.json", self.url),
-                source,
-            })?;
-        if manifest.format_version != FORMAT_VERSION {
-            return Err(BackupStoreError::UnknownFormat {
-                what: format!("{}/manifest.json", self.url),
-                found: manifest.format_version,
-            });
-        }
-        Ok(Some(manifest))
+        Manifest::read(&bytes, &format!("{}/manifest.json", self.url)).map(Some)
     }
 
     /// Completes the backup. The data is durable before the manifest says so.
@@ -157,5 +174,51 @@ impl BackupFolder {
             path: file.display().to_string(),
             source,
         })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Written by the first version; every later one must read it.
+    const MANIFEST: &[u8] = include_bytes!("fixtures/manifest-1.json");
+
+    #[test]
+    fn the_manifest_of_the_first_version_can_still_be_read() {
+        let manifest = Manifest::read(MANIFEST, "the stored manifest").unwrap();
+        assert_eq!(
+            manifest,
+            Manifest {
+                format_version: 1,
+                cluster_uuid: "00000000-0000-0000-0000-000000000011".into(),
+                node_id: NodeId(0x0123_4567_89ab_cdef),
+                log_term: 1,
+                log_index: 3,
+                digest: "5a".repeat(32),
+                quads: 6,
+                bytes: 597,
+                sha256: "a5".repeat(32),
+            }
+        );
+        let written = serde_json::to_string_pretty(&manifest).unwrap();
+        assert_eq!(
+            written.as_bytes(),
+            MANIFEST.trim_ascii_end(),
+            "a manifest that changes gets a new version: docs/formats/versions.md"
+        );
+    }
+
+    #[test]
+    fn a_later_manifest_is_refused_by_its_number_whatever_it_holds() {
+        let later = br#"{"format_version": 2, "parts": []}"#;
+        let refused = Manifest::read(later, "manifest.json").unwrap_err();
+        assert!(matches!(
+            refused,
+            BackupStoreError::UnknownFormat { found: 2, .. }
+        ));
+        let malformed = Manifest::read(b"{}", "manifest.json").unwrap_err();
+        assert!(matches!(malformed, BackupStoreError::Manifest { .. }));
     }
 }

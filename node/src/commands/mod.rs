@@ -5,10 +5,14 @@ mod arguments;
 mod backup;
 mod backup_store;
 mod bootstrap;
+mod collect;
 mod database;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod gauges;
 mod inspect;
 mod output;
+mod progress;
 mod recover;
 mod restore;
 mod serve;
@@ -40,6 +44,7 @@ pub fn run(arguments: Arguments) -> process::ExitCode {
         Command::Serve(options) => runtime.block_on(serve::serve(*options)),
         Command::Verify(options) => verify::verify(&options),
         Command::Inspect(options) => inspect::inspect(&options),
+        Command::Collect(options) => collect::collect(&options),
         Command::Recover(options) => recover::recover(&options),
         Command::Backup(options) => runtime.block_on(backup::backup(options)),
         Command::Restore(options) => runtime.block_on(restore::restore(options)),

@@ -6,6 +6,7 @@ use quadraft_protocol::{ExitCode, RecoveryReport, RefusalReason};
 
 use super::Output;
 use super::arguments::RecoverArguments;
+use super::progress::Watched;
 use crate::disk::{RealFileSystem, SharedFileSystem};
 use crate::log::LogOptions;
 use crate::recovery::{OpenOptions, Refusal, StorePlace, give_new_identity, open_volume};
@@ -13,7 +14,10 @@ use crate::recovery::{OpenOptions, Refusal, StorePlace, give_new_identity, open_
 pub(super) fn recover(arguments: &RecoverArguments) -> ExitCode {
     let output = Output::new(arguments.termination_message.clone());
     let file_system: SharedFileSystem = Arc::new(RealFileSystem);
-    let (report, code) = match try_recover(&file_system, arguments) {
+    let watched = Watched::reading(&file_system, &arguments.volume.data, 1);
+    let recovered = try_recover(&watched, arguments);
+    drop(watched);
+    let (report, code) = match recovered {
         Ok(report) => (report, ExitCode::Success),
         Err(refusal) => (*refusal.report, refusal.exit_code),
     };

@@ -6,16 +6,14 @@ use quadraft_protocol::ExitCode;
 
 use super::Output;
 use super::arguments::VolumeArguments;
+use super::progress::Watched;
 use crate::disk::{RealFileSystem, SharedFileSystem};
 use crate::recovery::verify_volume;
 
 pub(super) fn verify(arguments: &VolumeArguments) -> ExitCode {
-    let file_system: SharedFileSystem = Arc::new(RealFileSystem);
-    let report = verify_volume(&file_system, &arguments.data);
+    let real: SharedFileSystem = Arc::new(RealFileSystem);
+    let data = &arguments.data;
+    let report = verify_volume(&Watched::reading(&real, data, 1), data);
     Output::new(None).report(&report);
-    if report.is_clean() {
-        ExitCode::Success
-    } else {
-        ExitCode::DamageFound
-    }
+    report.exit_code()
 }

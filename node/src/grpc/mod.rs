@@ -2,6 +2,8 @@
 
 mod admin;
 mod forward;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod raft;
 mod repair;
 mod server;

@@ -68,7 +68,7 @@ impl RaftService {
     }
 }
 
-fn read_append(
+pub(super) fn read_append(
     request: v1::AppendEntriesRequest,
 ) -> Result<AppendEntriesRequest<TypeConfig>, CodecError> {
     let entries = request

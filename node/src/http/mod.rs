@@ -18,6 +18,10 @@ mod server;
 mod sparql;
 mod update;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
+#[cfg(any(test, fuzzing))]
+mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -15,6 +15,7 @@ mod image;
 mod layout;
 mod load;
 mod mend;
+mod names;
 mod open;
 mod places;
 mod restore;
@@ -22,6 +23,8 @@ mod scan;
 mod segment;
 mod store;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +32,7 @@ pub use contents::{ContentsError, EntryLocation, LogContents};
 pub use error::LogError;
 pub use files::{LogFiles, LogOptions, NewRecord};
 pub use layout::{LogIdentity, PayloadDigest, RecordKind};
+pub use names::{BatchSummary, SegmentNames, read_segment_names};
 pub use open::{LogFindings, OpenedLog, TornTail, inspect_log, open_log};
 pub use segment::SegmentReaders;
 pub use store::{Completion, LogState, LogStore, StoreFailure};

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use super::contents::EntryLocation;
 use super::error::LogError;
 use super::layout::{
-    BlockRead, Geometry, IDENTIFIER_BLOCK_BYTES, IdentifierBlock, LogIdentity, RECORD_HEADER_BYTES,
-    SLOTS_A_BLOCK, SegmentHeader, Slot, decode_identifier_block, decode_record_header,
-    encode_segment_header, mark_sectors,
+    BlockRead, Geometry, IDENTIFIER_BLOCK_BYTES, IdentifierBlock, LogIdentity, PayloadDigest,
+    RECORD_HEADER_BYTES, SLOTS_A_BLOCK, SegmentHeader, Slot, decode_identifier_block,
+    decode_record_header, encode_segment_header, mark_sectors,
 };
 use super::mend::{record_patch, write_patches};
 use super::scan::named_by;
@@ -201,7 +201,9 @@ impl SegmentReaders {
             return Err(unreadable());
         }
         let payload = bytes.split_off(RECORD_HEADER_BYTES);
-        if crc32c::crc32c(&payload) != header.payload_crc {
+        if crc32c::crc32c(&payload) != header.payload_crc
+            || PayloadDigest::of(&payload) != header.digest
+        {
             return Err(unreadable());
         }
         Ok(payload)
@@ -252,7 +254,7 @@ impl SegmentReaders {
     /// the operating system.
     pub(crate) fn repair(&self, location: &EntryLocation, payload: &Bytes) -> Result<(), LogError> {
         let slot = self.name(location)?;
-        let found = super::layout::PayloadDigest::of(payload);
+        let found = PayloadDigest::of(payload);
         if slot.digest != found || slot.payload_bytes != payload.len() {
             return Err(LogError::OtherPayload {
                 entry: location.position,

@@ -18,6 +18,8 @@ mod status;
 mod types;
 mod writer;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod simulation;
 

@@ -234,7 +234,7 @@ impl RepairSource {
 
     /// What this node says of an entry that a peer asks for by name.
     pub(crate) fn entry(&self, name: LogPosition) -> PeerEntry {
-        match self.log.read(name.index, name.index + 1, 1) {
+        match self.log.read(name.index, name.index.saturating_add(1), 1) {
             Ok(entries) => entries
                 .into_iter()
                 .find(|(position, _)| *position == name)

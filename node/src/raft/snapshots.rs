@@ -58,6 +58,17 @@ pub enum SnapshotError {
     },
 }
 
+impl SnapshotError {
+    /// Whether a version wrote it that this one does not know: then it is not damaged.
+    pub(crate) fn is_unknown_format(&self) -> bool {
+        matches!(
+            self,
+            Self::State { source, .. }
+                if matches!(**source, StateError::UnknownSnapshotVersion { .. })
+        )
+    }
+}
+
 /// The folder of snapshots of one volume.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshots {
@@ -121,11 +132,13 @@ impl Snapshots {
     }
 
     /// Verifies the newest snapshot; those that are damaged are returned by path and passed over.
+    /// One that a later version wrote is no damage: it is an error, and stays where it is.
     pub(crate) fn newest(&self) -> Result<(Option<SnapshotFile>, Vec<PathBuf>), SnapshotError> {
         let mut damaged = Vec::new();
         for path in self.list()?.0 {
             match self.verify(&path) {
                 Ok(snapshot) => return Ok((Some(snapshot), damaged)),
+                Err(error) if error.is_unknown_format() => return Err(error),
                 Err(_) => damaged.push(path),
             }
         }

@@ -4,6 +4,8 @@
 //! what may be mended (docs/operations/recovery-ladder.md), and refuses where a promise is lost.
 //! [`verify_volume`] reads everything and changes nothing.
 
+#[cfg(test)]
+mod formats;
 mod order;
 mod rebirth;
 mod refusal;
@@ -11,6 +13,8 @@ mod store;
 mod verify;
 mod volume;
 
+#[cfg(test)]
+pub(crate) use formats::stored_volume;
 pub use rebirth::give_new_identity;
 pub use refusal::Refusal;
 pub(crate) use refusal::describe;

@@ -23,6 +23,13 @@ pub(crate) enum DerivedError {
     },
 }
 
+impl DerivedError {
+    /// Whether a version wrote it that this one does not know.
+    pub(crate) fn is_unknown_format(&self) -> bool {
+        matches!(self, Self::Snapshot(error) if error.is_unknown_format())
+    }
+}
+
 /// Opens the newest whole snapshot; damaged ones go to quarantine.
 pub(crate) fn open_snapshots(
     file_system: &SharedFileSystem,

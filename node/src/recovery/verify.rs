@@ -3,15 +3,15 @@
 use std::path::Path;
 use std::time::Instant;
 
-use quadraft_protocol::NodeId;
+use quadraft_protocol::{ExitCode, NodeId};
 use serde::Serialize;
 
 use super::order::{Positions, judge};
 use super::refusal::describe;
 use super::volume::log_identity;
-use crate::disk::{OpenMode, SharedFileSystem};
-use crate::identity::{SuperblockFile, VoteFile};
-use crate::log::inspect_log;
+use crate::disk::{OpenMode, SharedFileSystem, TwinError};
+use crate::identity::{IdentityError, SuperblockFile, VoteError, VoteFile};
+use crate::log::{LogError, inspect_log};
 use crate::raft::Snapshots;
 
 /// What `verify` found.
@@ -35,6 +35,8 @@ pub struct VerifyReport {
     pub mendable: Vec<String>,
     /// Damage for which the volume is refused.
     pub damage: Vec<String>,
+    /// What has a format that this version does not know. Nothing is known to be damaged.
+    pub unknown_formats: Vec<String>,
     pub duration_ms: u64,
 }
 
@@ -42,7 +44,29 @@ impl VerifyReport {
     /// Whether nothing at all was found.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.mendable.is_empty() && self.damage.is_empty()
+        self.mendable.is_empty() && self.damage.is_empty() && self.unknown_formats.is_empty()
+    }
+
+    /// The exit code of a command that only looks.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        if !self.unknown_formats.is_empty() {
+            ExitCode::WrongIdentity
+        } else if self.is_clean() {
+            ExitCode::Success
+        } else {
+            ExitCode::DamageFound
+        }
+    }
+
+    /// Notes why something could not be read.
+    fn note(&mut self, error: &(dyn std::error::Error + 'static), is_unknown_format: bool) {
+        let list = if is_unknown_format {
+            &mut self.unknown_formats
+        } else {
+            &mut self.damage
+        };
+        list.push(describe(error));
     }
 }
 
@@ -72,7 +96,8 @@ fn read_volume(file_system: &SharedFileSystem, data: &Path, report: &mut VerifyR
             return;
         }
         Err(error) => {
-            report.damage.push(describe(&error));
+            let unknown = matches!(error, IdentityError::Twin(TwinError::UnknownFormat { .. }));
+            report.note(&error, unknown);
             return;
         }
     };
@@ -93,7 +118,10 @@ fn read_volume(file_system: &SharedFileSystem, data: &Path, report: &mut VerifyR
                 .current()
                 .map(|vote| format!("term {} for {}", vote.term, vote.candidate));
         }
-        Err(error) => report.damage.push(describe(&error)),
+        Err(error) => {
+            let unknown = matches!(error, VoteError::Twin(TwinError::UnknownFormat { .. }));
+            report.note(&error, unknown);
+        }
     }
     let mut log_is_whole = false;
     match inspect_log(
@@ -129,7 +157,10 @@ fn read_volume(file_system: &SharedFileSystem, data: &Path, report: &mut VerifyR
                 ));
             }
         }
-        Err(error) => report.damage.push(describe(&error)),
+        Err(error) => {
+            let unknown = matches!(error, LogError::UnknownFormat { .. });
+            report.note(&error, unknown);
+        }
     }
     match file_system.exists(&data.join("snapshots")) {
         Ok(true) => read_snapshots(file_system, data, report, &mut positions),
@@ -138,7 +169,10 @@ fn read_volume(file_system: &SharedFileSystem, data: &Path, report: &mut VerifyR
     }
     // What the store has applied is read by `serve`; here the log and the snapshot vouch for it.
     positions.applied = positions.snapshot.max(positions.purged);
-    if log_is_whole && let Err(error) = judge(&positions) {
+    if log_is_whole
+        && report.unknown_formats.is_empty()
+        && let Err(error) = judge(&positions)
+    {
         report.damage.push(error.to_string());
     }
 }
@@ -163,7 +197,7 @@ fn read_snapshots(
                 report.snapshot_digest = Some(status.digest.to_string());
             }
         }
-        Err(error) => report.damage.push(describe(&error)),
+        Err(error) => report.note(&error, error.is_unknown_format()),
     }
 }
 

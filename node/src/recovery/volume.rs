@@ -102,7 +102,12 @@ pub fn open_volume(
     let vote = open_vote(file_system, data, &mut report)?;
     let mut log = open_the_log(file_system, options, &identity, &mut report)?;
     let derived_error = |report: &RecoveryReport, error: &DerivedError| {
-        Refusal::new(report.clone(), RefusalReason::StoreUnrecoverable, error)
+        let reason = if error.is_unknown_format() {
+            RefusalReason::UnknownFormat
+        } else {
+            RefusalReason::StoreUnrecoverable
+        };
+        Refusal::new(report.clone(), reason, error)
     };
     let (snapshots, mut snapshot) = open_snapshots(file_system, data, &mut report)
         .map_err(|error| derived_error(&report, &error))?;

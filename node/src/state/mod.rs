@@ -12,6 +12,8 @@ mod digest;
 mod effects;
 mod error;
 mod folder;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod normalise;
 
 mod records;

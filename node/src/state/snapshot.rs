@@ -2,6 +2,8 @@
 //! describes the format.
 
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod read;
 mod write;
 

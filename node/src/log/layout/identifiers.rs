@@ -6,7 +6,7 @@
 //! place as slots are added; each slot is written together with its record, before the same sync.
 
 use super::record::{pack_kind, unpack_kind};
-use super::{LogIdentity, PayloadDigest, RecordKind, number_u32, number_u64};
+use super::{LogIdentity, PayloadDigest, RecordKind, index_at, number_u32, number_u64};
 use crate::position::LogPosition;
 
 const MAGIC: [u8; 4] = *b"QIDB";
@@ -119,7 +119,7 @@ fn decode_slot(bytes: &[u8]) -> Option<Slot> {
     Some(Slot {
         kind,
         position: LogPosition {
-            index: number_u64(bytes, 0)?,
+            index: index_at(bytes, 0)?,
             term: number_u64(bytes, 8)?,
         },
         batch,

@@ -16,6 +16,8 @@
 
 mod batch;
 mod free;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod header;
 mod identifiers;
 mod record;
@@ -29,7 +31,7 @@ pub(crate) use batch::{
 };
 pub(crate) use free::{SectorUse, fill_free, mark_sectors, sector_use};
 pub(crate) use header::{
-    SegmentHeader, SegmentHeaderRead, decode_segment_header, encode_segment_header,
+    SegmentHeader, SegmentHeaderRead, VERSION, decode_segment_header, encode_segment_header,
 };
 pub(crate) use identifiers::{
     BlockRead, IDENTIFIER_BLOCK_BYTES, IdentifierBlock, SLOTS_A_BLOCK, Slot,
@@ -197,6 +199,11 @@ fn number_u64(bytes: &[u8], offset: usize) -> Option<u64> {
     Some(u64::from_le_bytes(
         bytes.get(offset..offset + 8)?.try_into().ok()?,
     ))
+}
+
+/// An index; the highest number is none, as every index is followed by another one.
+fn index_at(bytes: &[u8], offset: usize) -> Option<u64> {
+    number_u64(bytes, offset).filter(|index| *index < u64::MAX)
 }
 
 fn push_position(bytes: &mut Vec<u8>, position: Option<LogPosition>) {

@@ -1,7 +1,7 @@
 //! One record: a header, then its payload.
 
 use super::{
-    LogIdentity, MAXIMUM_PAYLOAD_BYTES, PayloadDigest, RecordKind, number_u32, number_u64,
+    LogIdentity, MAXIMUM_PAYLOAD_BYTES, PayloadDigest, RecordKind, index_at, number_u32, number_u64,
 };
 use crate::position::LogPosition;
 
@@ -110,7 +110,7 @@ pub(crate) fn decode_record_header(
         kind,
         position: LogPosition {
             term: number_u64(header, 16)?,
-            index: number_u64(header, 24)?,
+            index: index_at(header, 24)?,
         },
         batch,
         payload_bytes,

@@ -17,7 +17,7 @@ use crate::metrics::QueryMetrics;
 use crate::state::State;
 
 /// Parsing and planning recurse into the query. Only what is used of this takes memory.
-const STACK_BYTES: usize = 256 << 20;
+pub(super) const STACK_BYTES: usize = 256 << 20;
 
 /// What queries may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,6 +17,8 @@ mod sink;
 mod slots;
 mod supervise;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod tests;
 

@@ -53,7 +53,7 @@ pub fn evaluate_group(
 }
 
 /// Parsing and planning recurse into the text of an update. Only what is used of this takes memory.
-const EVALUATION_STACK_BYTES: usize = 256 << 20;
+pub(super) const EVALUATION_STACK_BYTES: usize = 256 << 20;
 
 pub(super) fn evaluate_here(
     state: &State,

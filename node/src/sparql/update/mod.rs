@@ -15,6 +15,8 @@ mod template;
 mod upload;
 mod workspace;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod tests;
 

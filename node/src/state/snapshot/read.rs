@@ -49,7 +49,9 @@ pub(crate) fn load<R: Read + ?Sized>(
     input: &mut R,
     store: &Store,
 ) -> Result<(SnapshotSummary, RequestTable), StateError> {
-    let mut loader = store.bulk_loader().without_atomicity();
+    // Made with the first quads: in memory it holds the store alone, and graphs come before.
+    let mut loader = None;
+    let new_loader = || store.bulk_loader().without_atomicity();
     let mut batch = Vec::new();
     let contents = Contents::read(&mut BufReader::new(input), &mut |part| {
         match part {
@@ -63,12 +65,15 @@ pub(crate) fn load<R: Read + ?Sized>(
             Part::Quads(quads) => {
                 batch.extend(quads);
                 if batch.len() >= BATCH_QUADS {
-                    loader.load_quads(std::mem::take(&mut batch))?;
+                    loader
+                        .get_or_insert_with(new_loader)
+                        .load_quads(std::mem::take(&mut batch))?;
                 }
             }
         }
         Ok(())
     })?;
+    let mut loader = loader.unwrap_or_else(new_loader);
     loader.load_quads(batch)?;
     loader.commit()?;
     // The sum over the quads of the file is right; were some of them repeated, the store would

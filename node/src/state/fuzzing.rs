@@ -1,0 +1,136 @@
+//! Fuzzing of what the state reads: entries, snapshots, its own records.
+
+#![allow(clippy::expect_used)]
+
+use std::io::Cursor;
+
+use oxigraph::store::Store;
+use oxrdf::{BlankNode, Literal, NamedNode, NamedOrBlankNode, Quad, Term};
+
+use super::snapshot::fuzzing::framed;
+use super::{Apply, Command, LogPosition, RESERVED_GRAPH, State, records, verify_snapshot};
+use crate::fuzzing::Input;
+
+/// A command: a byte that says whether it is also applied, and the command.
+///
+/// What is read is, written and read again, the same; applied, it keeps the digest and never changes
+/// the reserved graph.
+pub fn command(data: &[u8]) {
+    let mut input = Input::new(data);
+    let apply = input.byte() & 1 != 0;
+    let Ok(command) = Command::decode(input.rest()) else {
+        return;
+    };
+    let encoded = command.encode();
+    assert_eq!(Command::decode(&encoded).as_ref(), Ok(&command));
+    if apply {
+        let state = State::in_memory().expect("an empty store opens");
+        let position = LogPosition { term: 1, index: 1 };
+        let base = Command {
+            base_index: 0,
+            ..command
+        };
+        state
+            .apply(&[(position, Apply::Command(base))])
+            .expect("what was agreed upon is applied");
+        check_state(&state);
+    }
+}
+
+/// The digest that is kept is that of the data, and a snapshot of the state can be installed.
+fn check_state(state: &State) {
+    let (digest, quads, applied) = state.recompute().expect("the store can be read");
+    let status = state.status();
+    assert_eq!(
+        (digest, quads, applied),
+        (status.digest, status.quads, status.applied)
+    );
+    let mut bytes = Vec::new();
+    let written = state
+        .write_snapshot(&mut bytes)
+        .expect("a snapshot of a whole state is written");
+    let read = verify_snapshot(&mut bytes.as_slice()).expect("a snapshot that was written is good");
+    assert_eq!(read, written);
+}
+
+/// A snapshot: a byte that says whether the checksums of its frames are made to match, and its bytes;
+/// in the first case frames without checksums, each its kind and its length in two bytes before it.
+///
+/// What verifies can be installed, has then the state that it says, and is written again as such.
+pub fn snapshot(data: &[u8]) {
+    let mut input = Input::new(data);
+    let bytes = if input.byte() & 1 == 0 {
+        input.rest().to_vec()
+    } else {
+        framed(input)
+    };
+    let summary = super::read_snapshot_summary(&mut bytes.as_slice());
+    let Ok(verified) = verify_snapshot(&mut bytes.as_slice()) else {
+        return;
+    };
+    let summary = summary.expect("the beginning of a good snapshot is good");
+    assert_eq!(summary.status, verified.status);
+    let state = State::in_memory().expect("an empty store opens");
+    // A snapshot may have the same quad twice, which only the store notices.
+    if state.install_snapshot(&mut Cursor::new(&bytes)).is_ok() {
+        assert_eq!(*state.status(), verified.status);
+        check_state(&state);
+    }
+}
+
+/// The store's own records: quads of the reserved graph, each a byte for subject and predicate and
+/// then numbers.
+///
+/// Records that are read are in order, and what is written of them is read again.
+pub fn store_records(data: &[u8]) {
+    const NAMES: [&str; 11] = [
+        "format",
+        "appliedTerm",
+        "appliedIndex",
+        "quads",
+        "dataIndex",
+        "digestHigh",
+        "digestLow",
+        "membershipBytes",
+        "membershipPiece",
+        "request",
+        "unknown",
+    ];
+    let store = Store::new().expect("an empty store opens");
+    let mut input = Input::new(data);
+    let reserved = NamedNode::new_unchecked(RESERVED_GRAPH);
+    let mut transaction = store.start_transaction().expect("a transaction");
+    while !input.is_empty() {
+        let kinds = input.byte();
+        let name = NAMES[usize::from(kinds) % NAMES.len()];
+        let subject: NamedOrBlankNode = if kinds & 0x80 == 0 {
+            reserved.clone().into()
+        } else {
+            BlankNode::new_from_unique_id(u128::from(input.long())).into()
+        };
+        let object: Term = match kinds / 11 % 3 {
+            0 => Literal::from(input.long().cast_signed()).into(),
+            1 => BlankNode::new_from_unique_id(input.wide()).into(),
+            _ => Literal::new_simple_literal(String::from_utf8_lossy(input.take(8))).into(),
+        };
+        let predicate = NamedNode::new_unchecked(format!("{RESERVED_GRAPH}:{name}"));
+        transaction.insert(&Quad::new(subject, predicate, object, reserved.clone()));
+    }
+    transaction.commit().expect("a commit in memory");
+    let transaction = store.start_transaction().expect("a transaction");
+    let Ok(Some(read)) = records::read_all(&transaction) else {
+        return;
+    };
+    assert!(read.status.data_index <= read.status.applied.map_or(0, |applied| applied.index));
+    let copy = Store::new().expect("an empty store opens");
+    let mut writing = copy.start_transaction().expect("a transaction");
+    records::write_changes(&mut writing, None, &read.status);
+    let requests: Vec<_> = read.requests.iter().collect();
+    records::write_requests(&mut writing, &[], &requests);
+    writing.commit().expect("a commit in memory");
+    let reading = copy.start_transaction().expect("a transaction");
+    assert_eq!(
+        records::read_all(&reading).expect("what was written is read"),
+        Some(read)
+    );
+}
