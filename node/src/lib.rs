@@ -1,7 +1,7 @@
 //! A replicated SPARQL 1.1 database node.
 //!
 //! Dependencies point one way:
-//! `disk <- identity, log, state <- recovery, sparql <- raft <- http, grpc <- commands`.
+//! `disk <- identity, log, state <- recovery, sparql <- raft <- scrub, http, grpc <- commands`.
 
 pub mod commands;
 pub mod disk;
@@ -16,5 +16,6 @@ pub mod metrics;
 pub mod position;
 pub mod raft;
 pub mod recovery;
+pub mod scrub;
 pub mod sparql;
 pub mod state;

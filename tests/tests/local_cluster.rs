@@ -359,6 +359,149 @@ async fn damaged_entries_of_every_member_are_repaired_from_the_others_while_all_
     }
 }
 
+/// Rounds follow each other at once, at the pace of the machine.
+const SCRUBBING: [&str; 4] = [
+    "--scrub-interval-seconds",
+    "1",
+    "--scrub-bytes-per-second",
+    "1000000000",
+];
+
+/// The time within which damage to the files of a running node is healed in these tests.
+const HEALED: Duration = Duration::from_secs(60);
+
+async fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let until = Instant::now() + HEALED;
+    while !holds() {
+        assert!(Instant::now() < until, "{what}: not within {HEALED:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn files_in(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_to_the_files_of_running_nodes_is_healed_in_place() {
+    let mut cluster = Cluster::start(&SCRUBBING).await;
+    let writer = Writer::start(cluster.update_endpoints(), "scrub", Duration::from_secs(60));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let written = writer.finish().await.unwrap();
+    cluster.agree().await;
+    // After a start nothing of the log is in memory: entries can only come from the others.
+    for node in &mut cluster.nodes {
+        node.kill().await.unwrap();
+    }
+    for node in &mut cluster.nodes {
+        node.start().unwrap();
+    }
+    cluster.wait_ready().await;
+
+    // Each member loses other entries, while it runs.
+    let mut damaged = Vec::new();
+    for (number, node) in cluster.nodes.iter().enumerate() {
+        let segment = segments(&node.data).unwrap().pop().unwrap();
+        damaged.push(damage_payloads(&segment, number, 3).unwrap());
+        assert!(damaged[number] > 5, "{damaged:?}");
+    }
+    for (node, damaged) in cluster.nodes.iter().zip(&damaged) {
+        let status = node
+            .wait_for("repaired", HEALED, |status| {
+                // All but the entry of the new term, which came after the start.
+                status.unreadable.is_empty() && status.repaired_from_peers.len() + 1 >= *damaged
+            })
+            .await
+            .unwrap();
+        assert_eq!(status.boot_count, 2, "repaired without another start");
+    }
+
+    let node = &cluster.nodes[0];
+    let vote = node.data.join("vote");
+    let before = std::fs::read(&vote).unwrap();
+    flip_a_bit(&vote, 1024 * 1024 + 30).unwrap();
+    wait_until("the vote is whole", || {
+        std::fs::read(&vote).unwrap() == before
+    })
+    .await;
+
+    let mut admin = AdminConnection::connect(&node.peer_address(), Duration::from_secs(10))
+        .await
+        .unwrap();
+    admin.snapshot(v1::SnapshotRequest {}).await.unwrap();
+    let snapshot = files_in(&node.data.join("snapshots")).pop().unwrap();
+    let before = std::fs::read(&snapshot).unwrap();
+    flip_a_bit(&snapshot, before.len() as u64 / 2).unwrap();
+    let quarantine = node.data.join("quarantine");
+    wait_until("the snapshot is whole", || {
+        files_in(&quarantine).len() == 1
+            && std::fs::read(&snapshot).is_ok_and(|bytes| bytes == before)
+    })
+    .await;
+
+    let status = node
+        .wait_for("scrubbed", HEALED, |status| {
+            let last = status.scrub.as_ref().and_then(|scrub| scrub.last.as_ref());
+            last.is_some_and(|last| last.findings.is_empty() && last.checked_bytes > 0)
+        })
+        .await
+        .unwrap();
+    assert_eq!(status.boot_count, 2);
+    let metrics = reqwest::get(node.url("/metrics"))
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    assert!(metrics.contains("quadraft_scrub_last_unrepairable 0"));
+    assert!(!metrics.contains("quadraft_scrub_last_end_timestamp_seconds 0\n"));
+
+    cluster.agree().await;
+    for node in &cluster.nodes {
+        assert_kept(&written, &select_numbers(node, "scrub").await);
+    }
+    for node in &mut cluster.nodes {
+        node.kill().await.unwrap();
+        let data = node.data.to_str().unwrap().to_owned();
+        let verified = run_node(&["verify", "--data", &data]).await.unwrap();
+        assert_eq!(verified.exit_code, Some(0), "{}", verified.report);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_node_lets_go_of_a_damaged_entry_once_a_snapshot_stands_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_ports(1)[0];
+    let mut arguments = FAST.to_vec();
+    arguments.extend(SCRUBBING);
+    let mut node = LocalNode::new(folder.path().join("node"), port, &arguments);
+    node.start().unwrap();
+    node.wait_ready().await.unwrap();
+    for number in 0..9 {
+        let text = format!("INSERT DATA {{ <urn:test:one> <urn:test:wrote> {number} }}");
+        assert_eq!(update(&node, &text, None).await.status(), 204);
+    }
+    node.kill().await.unwrap();
+    node.start().unwrap();
+    node.wait_ready().await.unwrap();
+    let segment = segments(&node.data).unwrap().pop().unwrap();
+    assert_eq!(damage_payloads(&segment, 3, 100).unwrap(), 1);
+    let status = node
+        .wait_for("mended", HEALED, |status| {
+            status.purged.is_some() && status.unreadable.is_empty()
+        })
+        .await
+        .unwrap();
+    assert!(status.repaired_from_peers.is_empty());
+    node.kill().await.unwrap();
+    node.start().unwrap();
+    node.wait_ready().await.unwrap();
+    assert_eq!(select_numbers(&node, "one").await.len(), 9);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_single_node_refuses_a_damaged_entry_and_keeps_every_byte() {
     let folder = tempfile::tempdir().unwrap();

@@ -101,6 +101,12 @@ pub(super) struct ServeArguments {
     /// Longest time until a write is answered.
     #[arg(long, env = "QUADRAFT_WRITE_TIMEOUT_MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) write_timeout_ms: u64,
+    /// Everything on the volume is read and checked once in this time; 0 switches that off.
+    #[arg(long, env = "QUADRAFT_SCRUB_INTERVAL_SECONDS", default_value_t = 7 * 24 * 3600, value_parser = clap::value_parser!(u64).range(..=31_622_400))]
+    pub(super) scrub_interval_seconds: u64,
+    /// Bytes read in a second at most while scrubbing; 0 switches it off.
+    #[arg(long, env = "QUADRAFT_SCRUB_BYTES_PER_SECOND", default_value_t = 8 * 1024 * 1024)]
+    pub(super) scrub_bytes_per_second: u64,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -39,6 +39,28 @@ fn role(status: &v1::StatusResponse) -> &'static str {
     }
 }
 
+fn scrub(scrub: v1::Scrub) -> serde_json::Value {
+    let known = |time_ms: u64| (time_ms != 0).then_some(time_ms);
+    json!({
+        "enabled": scrub.enabled,
+        "part": (!scrub.part.is_empty()).then_some(scrub.part),
+        "bytes_done": scrub.bytes_done,
+        "bytes_total": scrub.bytes_total,
+        "started_ms": known(scrub.started_ms),
+        "next_ms": known(scrub.next_ms),
+        "last": scrub.last.map(|last| json!({
+            "started_ms": last.started_ms,
+            "ended_ms": last.ended_ms,
+            "checked_bytes": last.checked_bytes,
+            "checked": last.checked,
+            "mended": last.mended,
+            "repaired_from_peers": last.repaired_from_peers,
+            "unrepairable": last.unrepairable,
+            "findings": last.findings,
+        })),
+    })
+}
+
 #[async_trait]
 impl http::Database for NodeDatabase {
     async fn write(
@@ -119,6 +141,7 @@ impl http::Database for NodeDatabase {
             "snapshot_index": status.snapshot.map(|log_id| log_id.index),
             "digest": status.digest,
             "quads": status.quads,
+            "scrub": status.scrub.map(scrub),
             "ready": status.ready,
             "not_ready_reason": status.not_ready_reason,
             "members": status.membership.map(|membership| {

@@ -20,12 +20,65 @@ pub(super) fn register(registry: &mut Registry, node: Arc<Node>) {
     registry.register_collector(Box::new(NodeCollector(node)));
 }
 
+type NamedGauge = (&'static str, &'static str, u64);
+
+fn scrub_gauges(scrub: &v1::Scrub) -> [NamedGauge; 9] {
+    let last = scrub.last.clone().unwrap_or_default();
+    [
+        (
+            "quadraft_scrub_running",
+            "Whether a round of scrubbing goes on",
+            u64::from(scrub.started_ms != 0),
+        ),
+        (
+            "quadraft_scrub_part_done_bytes",
+            "Bytes read of the part that is being scrubbed",
+            scrub.bytes_done,
+        ),
+        (
+            "quadraft_scrub_part_total_bytes",
+            "Bytes of the part that is being scrubbed",
+            scrub.bytes_total,
+        ),
+        (
+            "quadraft_scrub_last_end_timestamp_seconds",
+            "When the last round of scrubbing ended, 0 for never",
+            last.ended_ms / 1000,
+        ),
+        (
+            "quadraft_scrub_last_checked_bytes",
+            "Bytes read in the last round of scrubbing",
+            last.checked_bytes,
+        ),
+        (
+            "quadraft_scrub_last_checked",
+            "Copies, records, snapshots and quads checked in the last round of scrubbing",
+            last.checked,
+        ),
+        (
+            "quadraft_scrub_last_mended",
+            "Damages that the node made good by itself in the last round of scrubbing",
+            last.mended,
+        ),
+        (
+            "quadraft_scrub_last_repaired_from_peers",
+            "Entries that other members gave in the last round of scrubbing",
+            last.repaired_from_peers,
+        ),
+        (
+            "quadraft_scrub_last_unrepairable",
+            "Damages that were not made good in the last round of scrubbing",
+            last.unrepairable,
+        ),
+    ]
+}
+
 impl Collector for NodeCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let status = self.0.status();
         let index = |log_id: Option<v1::LogId>| log_id.map_or(0, |log_id| log_id.index);
         let report = self.0.recovery_report();
-        let gauges: [(&str, &str, u64); 16] = [
+        let gauges: [NamedGauge; 16] = [
             ("quadraft_raft_term", "The current term", status.term),
             (
                 "quadraft_raft_is_leader",
@@ -99,7 +152,8 @@ impl Collector for NodeCollector {
                 report.entries_replayed,
             ),
         ];
-        for (name, help, value) in gauges {
+        let scrub = scrub_gauges(&status.scrub.unwrap_or_default());
+        for (name, help, value) in gauges.into_iter().chain(scrub) {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }

@@ -21,6 +21,7 @@ use crate::log::LogOptions;
 use crate::metrics::Metrics;
 use crate::raft::{Node, NodeOptions, PreparedNode, StopReason};
 use crate::recovery::{OpenOptions, Refusal, StorePlace, Volume, open_volume};
+use crate::scrub::{ScrubOptions, start_scrubbing};
 use crate::sparql::update::EvaluationLimits;
 
 /// Kubernetes waits 30 seconds before it kills; leadership is handed on within this.
@@ -47,6 +48,10 @@ enum ServeError {
     Http(#[source] std::io::Error),
     #[error("the disk failed: {0}")]
     DiskFailed(String),
+    #[error("the store is damaged, and is rebuilt at the next start: {0}")]
+    StoreDamaged(String),
+    #[error("failed to start a thread")]
+    Thread(#[source] std::io::Error),
     #[error("the Raft core stopped: {0}")]
     CoreStopped(String),
     #[error("a part of the node ended unexpectedly: {0}")]
@@ -172,6 +177,8 @@ async fn run(
     );
     start_bootstrap(&arguments, &node, peer_listen);
     crate::raft::start_comparing(node.clone());
+    let scrubbing =
+        start_scrubbing(&node, scrub_options(&arguments)).map_err(ServeError::Thread)?;
 
     let metrics = Metrics::default();
     metrics.register(|registry| gauges::register(registry, node.clone()));
@@ -197,9 +204,15 @@ async fn run(
         }
         reason = node.stopped() => Err(match reason {
             StopReason::DiskFailed(error) => ServeError::DiskFailed(error),
+            StopReason::StoreDamaged(what) => {
+                // The others must not evaluate writes against what this one has.
+                node.stop(TRANSFER_DEADLINE).await;
+                ServeError::StoreDamaged(what)
+            }
             StopReason::CoreStopped(error) => ServeError::CoreStopped(error),
         }),
     };
+    drop(scrubbing);
     finish.send_replace(true);
     if ended.is_ok() {
         // Answers under way are given; connections that only idle are not waited for.
@@ -259,6 +272,13 @@ fn evaluation_limits(arguments: &ServeArguments) -> EvaluationLimits {
     EvaluationLimits {
         timeout: Duration::from_millis(arguments.write_timeout_ms),
         ..EvaluationLimits::default()
+    }
+}
+
+fn scrub_options(arguments: &ServeArguments) -> ScrubOptions {
+    ScrubOptions {
+        interval: Duration::from_secs(arguments.scrub_interval_seconds),
+        bytes_per_second: arguments.scrub_bytes_per_second,
     }
 }
 

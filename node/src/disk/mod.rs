@@ -9,6 +9,7 @@ mod lock;
 mod real;
 pub mod simulated;
 mod stream;
+mod throttle;
 mod twin;
 
 use std::fmt::Debug;
@@ -20,6 +21,7 @@ pub use durable::{create_directories, quarantine, remove_durably, write_durably}
 pub use lock::{LockError, VolumeLock};
 pub use real::RealFileSystem;
 pub use stream::FileStream;
+pub use throttle::{Interrupted, Throttle, ThrottledStream, Unthrottled};
 pub use twin::{Twin, TwinError, TwinRead};
 
 /// A shared file system.

@@ -190,6 +190,14 @@ impl SuperblockFile {
         &self.current
     }
 
+    /// Reads both copies again and writes damaged ones anew; gives their numbers.
+    ///
+    /// # Errors
+    /// As [`Twin::scrub`].
+    pub fn scrub(&mut self) -> Result<Vec<usize>, IdentityError> {
+        Ok(self.twin.scrub(&self.current.encode())?)
+    }
+
     /// Changes the superblock; durable when it returns.
     ///
     /// # Errors

@@ -140,6 +140,17 @@ impl VoteFile {
         self.current
     }
 
+    /// Reads both copies again and writes damaged ones anew; gives their numbers.
+    ///
+    /// # Errors
+    /// As [`Twin::scrub`].
+    pub fn scrub(&mut self) -> Result<Vec<usize>, VoteError> {
+        match (&mut self.twin, self.current) {
+            (Some(twin), Some(vote)) => Ok(twin.scrub(&vote.encode())?),
+            _ => Ok(Vec::new()),
+        }
+    }
+
     /// Casts a vote; durable when it returns.
     ///
     /// # Errors

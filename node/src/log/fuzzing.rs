@@ -356,10 +356,7 @@ fn check(opened: &OpenedLog, original: &Original, comparable: bool) {
     contents.validate().expect("positions are in order");
     let readers = opened.files.readers();
     let first = contents.first().map_or(0, |entry| entry.position.index);
-    let entries: Vec<_> = (first..)
-        .map_while(|index| contents.get(index))
-        .copied()
-        .collect();
+    let entries: Vec<_> = (first..).map_while(|index| contents.get(index)).collect();
     assert_eq!(entries.len(), contents.len());
     let unreadable: Vec<_> = contents.unreadable().map(|entry| entry.position).collect();
     for location in &entries {

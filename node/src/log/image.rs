@@ -3,7 +3,7 @@
 use std::io;
 
 use super::layout::{Geometry, SECTOR_BYTES};
-use crate::disk::File;
+use crate::disk::{File, Interrupted, Throttle};
 
 const CHUNK_BYTES: u64 = 1024 * 1024;
 
@@ -49,6 +49,43 @@ impl SegmentImage {
             }
         }
         image
+    }
+
+    /// Reads the first `length_bytes` of a segment that is in use, past the page cache and at the
+    /// pace of `throttle`.
+    pub(crate) fn read_throttled(
+        file: &dyn File,
+        length_bytes: u64,
+        throttle: &mut dyn Throttle,
+    ) -> Result<Self, Interrupted> {
+        let mut image = Self {
+            bytes: Vec::new(),
+            end: 0,
+            unreadable: Vec::new(),
+        };
+        let mut at = 0;
+        while at < length_bytes {
+            let length = CHUNK_BYTES.min(length_bytes - at);
+            throttle.note(length)?;
+            // A disk that cannot be asked past its cache is still read.
+            let _ = file.forget_cached();
+            image.read_chunk(file, at, length);
+            at += length;
+        }
+        Ok(image)
+    }
+
+    /// Takes these bytes for what stands at `offset_bytes`, whatever was read there. Whole sectors.
+    pub(crate) fn overlay(&mut self, offset_bytes: u64, bytes: &[u8]) {
+        let end = offset_bytes + bytes.len() as u64;
+        self.unreadable.retain(|sector| {
+            let start = sector * SECTOR_BYTES;
+            start + SECTOR_BYTES <= offset_bytes || start >= end
+        });
+        let start = usize::try_from(offset_bytes).unwrap_or(usize::MAX);
+        if let Some(place) = self.bytes.get_mut(start..start + bytes.len()) {
+            place.copy_from_slice(bytes);
+        }
     }
 
     fn read_chunk(&mut self, file: &dyn File, offset_bytes: u64, length_bytes: u64) {

@@ -5,7 +5,7 @@
 //! of them cannot be read, and how it ends; [`open`] decides what that means for the log and
 //! [`restore`] makes whole what can be. [`files`] appends and removes, [`segment`] reads and
 //! repairs, and [`store`] puts one ordered queue in front, through which votes, appends and
-//! everything else go to the disk.
+//! everything else go to the disk. [`scrub`] reads what is there again while all that goes on.
 
 mod contents;
 mod error;
@@ -20,6 +20,7 @@ mod open;
 mod places;
 mod restore;
 mod scan;
+mod scrub;
 mod segment;
 mod store;
 
@@ -34,5 +35,6 @@ pub use files::{LogFiles, LogOptions, NewRecord};
 pub use layout::{LogIdentity, PayloadDigest, RecordKind};
 pub use names::{BatchSummary, SegmentNames, read_segment_names};
 pub use open::{LogFindings, OpenedLog, TornTail, inspect_log, open_log};
+pub(crate) use scrub::{LogScrubError, Lost, ScrubbedChain};
 pub use segment::SegmentReaders;
 pub use store::{Completion, LogState, LogStore, StoreFailure};

@@ -15,6 +15,7 @@ use super::layout::{
 use super::load::Loading;
 use super::restore::{mend_segment, reopen_tail};
 use super::scan::{SegmentEnd, SegmentScan, scan_segment};
+use super::scrub::describe;
 use super::segment::{Segment, SegmentReaders};
 use crate::disk::{File, OpenMode, SharedFileSystem};
 
@@ -52,7 +53,7 @@ pub(crate) struct ReadSegment {
     pub(crate) image: SegmentImage,
     pub(crate) scan: SegmentScan,
     /// The highest index of an entry that was written here.
-    highest_index: Option<u64>,
+    pub(crate) highest_index: Option<u64>,
 }
 
 /// One segment in memory, not looked at yet.
@@ -302,7 +303,7 @@ fn scan_loaded(loaded: LoadedSegment, identity: &LogIdentity) -> ReadSegment {
 }
 
 /// Reads the header from either of its copies.
-fn read_header(
+pub(crate) fn read_header(
     file: &dyn File,
     path: &Path,
     identity: &LogIdentity,
@@ -409,22 +410,6 @@ impl ReadLog {
     }
 
     fn note_damage(&mut self, segment: &ReadSegment) {
-        let path = segment.path.display();
-        let mended = &mut self.findings.mended;
-        if let Some(copy) = segment.damaged_header {
-            mended.push(format!("{path}: copy {copy} of its header"));
-        }
-        for damage in &segment.scan.damage {
-            mended.push(format!(
-                "{path}: headers of a batch at byte {}, from the identifiers",
-                damage.offset_bytes
-            ));
-        }
-        if !segment.scan.damaged_blocks.is_empty() {
-            mended.push(format!(
-                "{path}: {} blocks of identifiers, from the records",
-                segment.scan.damaged_blocks.len()
-            ));
-        }
+        self.findings.mended.extend(describe(segment));
     }
 }

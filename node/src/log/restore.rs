@@ -8,19 +8,41 @@ use bytes::Bytes;
 use super::files::Tail;
 use super::layout::{
     BLOCK_BYTES, IDENTIFIER_BLOCK_BYTES, IdentifierBlock, LogIdentity, RECORD_HEADER_BYTES,
-    SECTOR_BYTES, SLOTS_A_BLOCK, SectorUse, encode_identifier_block, encode_segment_header,
-    fill_free, sector_use,
+    SECTOR_BYTES, SLOTS_A_BLOCK, SectorUse, SegmentHeader, encode_identifier_block,
+    encode_segment_header, fill_free, sector_use,
 };
 use super::mend::{Patch, batch_header_patch, record_patch, write_patches};
 use super::open::ReadSegment;
 use super::segment::mark_free;
+use crate::disk::File;
 
 /// Writes anew what is damaged and known from elsewhere in the segment.
 pub(crate) fn mend_segment(read: &ReadSegment, identity: &LogIdentity) -> io::Result<()> {
-    let geometry = read.header.geometry;
-    if read.file.length_bytes()? < geometry.length_bytes {
-        read.file.allocate(geometry.length_bytes)?;
+    write_mended(
+        read.file.as_ref(),
+        &read.header,
+        &patches_of(read, identity),
+    )
+}
+
+/// Puts patches in their places in a segment, which gets its full length first.
+pub(crate) fn write_mended(
+    file: &dyn File,
+    header: &SegmentHeader,
+    patches: &[Patch],
+) -> io::Result<()> {
+    if file.length_bytes()? < header.geometry.length_bytes {
+        file.allocate(header.geometry.length_bytes)?;
     }
+    if patches.is_empty() {
+        return Ok(());
+    }
+    write_patches(file, patches)
+}
+
+/// What has to be written anew of a segment, and is known from elsewhere in it.
+pub(crate) fn patches_of(read: &ReadSegment, identity: &LogIdentity) -> Vec<Patch> {
+    let geometry = read.header.geometry;
     let number = read.header.number;
     let mut patches = Vec::new();
     if let Some(copy) = read.damaged_header {
@@ -48,10 +70,7 @@ pub(crate) fn mend_segment(read: &ReadSegment, identity: &LogIdentity) -> io::Re
     for block in &read.scan.damaged_blocks {
         patches.push(identifier_patch(read, identity, *block));
     }
-    if patches.is_empty() {
-        return Ok(());
-    }
-    write_patches(read.file.as_ref(), &patches)
+    patches
 }
 
 /// An identifier block as its records say that it was.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
 
@@ -131,6 +131,8 @@ pub(crate) fn create_segment(
 pub struct SegmentReaders {
     identity: LogIdentity,
     segments: Arc<RwLock<BTreeMap<u64, Segment>>>,
+    /// Held while something that was written is written anew.
+    mending: Arc<Mutex<()>>,
 }
 
 impl SegmentReaders {
@@ -138,6 +140,7 @@ impl SegmentReaders {
         let readers = Self {
             identity,
             segments: Arc::default(),
+            mending: Arc::default(),
         };
         for segment in segments {
             readers.insert(segment);
@@ -163,7 +166,25 @@ impl SegmentReaders {
             .remove(&number);
     }
 
-    fn segment(&self, number: u64) -> Result<Segment, LogError> {
+    /// The numbers of all segments, in order.
+    pub(crate) fn numbers(&self) -> Vec<u64> {
+        let segments = self.segments.read();
+        let segments = segments.unwrap_or_else(PoisonError::into_inner);
+        segments.keys().copied().collect()
+    }
+
+    /// Who writes this log.
+    pub(crate) fn identity(&self) -> LogIdentity {
+        self.identity
+    }
+
+    /// Nobody else writes anew what had been written, as long as this is held: blocks are read,
+    /// changed and written as a whole.
+    pub(crate) fn hold_mending(&self) -> MutexGuard<'_, ()> {
+        self.mending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn segment(&self, number: u64) -> Result<Segment, LogError> {
         self.segments
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -253,6 +274,7 @@ impl SegmentReaders {
     /// [`LogError::OtherPayload`] when it is another payload than was written here; else those of
     /// the operating system.
     pub(crate) fn repair(&self, location: &EntryLocation, payload: &Bytes) -> Result<(), LogError> {
+        let _mending = self.hold_mending();
         let slot = self.name(location)?;
         let found = PayloadDigest::of(payload);
         if slot.digest != found || slot.payload_bytes != payload.len() {

@@ -63,6 +63,18 @@ enum Operation {
     Purge(LogPosition, Completion),
     Committed(LogPosition),
     Vote(StoredVote, Completion),
+    Alone(Work),
+}
+
+/// What the writer's thread does between two batches.
+type Work = Box<dyn FnOnce(&mut Alone<'_>) -> Result<(), StoreFailure> + Send>;
+
+/// The files, while nobody writes to them.
+#[derive(Debug)]
+pub(crate) struct Alone<'a> {
+    pub(crate) files: &'a mut LogFiles,
+    pub(crate) vote: &'a mut VoteFile,
+    pub(crate) superblock: &'a Mutex<SuperblockFile>,
 }
 
 /// The log as its readers see it: with what is queued already in place.
@@ -206,9 +218,62 @@ impl LogStore {
                 | Operation::TruncateAfter(_, completion)
                 | Operation::Purge(_, completion)
                 | Operation::Vote(_, completion) => completion(Err(error())),
-                Operation::Committed(_) => {}
+                Operation::Committed(_) | Operation::Alone(_) => {}
             }
         }
+    }
+
+    /// Has something done where nothing is written meanwhile, after everything that is queued.
+    /// Keep it short: writing waits for it.
+    ///
+    /// # Errors
+    /// Those of the work, after which the log stops when the disk failed; or that it has stopped.
+    pub(crate) fn alone<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Alone<'_>) -> Result<T, StoreFailure> + Send + 'static,
+    ) -> Result<T, io::Error> {
+        let (sender, receiver) = channel();
+        let done = move |alone: &mut Alone<'_>| {
+            let done = work(alone)?;
+            // Nobody waits any more.
+            let _ = sender.send(done);
+            Ok(())
+        };
+        self.send(lock(&self.view), Operation::Alone(Box::new(done)));
+        receiver.recv().map_err(|_| {
+            io::Error::other(
+                self.failure()
+                    .unwrap_or_else(|| "the log has stopped".to_owned()),
+            )
+        })
+    }
+
+    /// Who reads while the log is written to.
+    pub(crate) fn readers(&self) -> &SegmentReaders {
+        &self.readers
+    }
+
+    #[cfg(test)]
+    pub(super) fn located(&self, index: u64) -> Option<EntryLocation> {
+        lock(&self.view).contents.get(index)
+    }
+
+    /// The entry whose record stands at this place, if it still counts, with its payload when that
+    /// is in memory.
+    pub(crate) fn entry_at(
+        &self,
+        segment: u64,
+        offset_bytes: u64,
+        index: u64,
+    ) -> Option<(EntryLocation, Option<Bytes>)> {
+        let view = lock(&self.view);
+        let location = view.contents.get(index)?;
+        let payload = view
+            .cached(index)
+            .filter(|(position, _)| *position == location.position)
+            .map(|(_, payload)| payload.clone());
+        (location.segment == segment && location.offset_bytes == offset_bytes)
+            .then_some((location, payload))
     }
 
     /// Queues entries; they can be read when this returns, and are durable at the completion.
@@ -464,6 +529,7 @@ impl Writer {
                 let result = self.save_vote(vote);
                 completion(self.settle(result));
             }
+            Operation::Alone(work) => self.work_alone(work),
             Operation::Committed(position) => {
                 batch.push(RecordKind::Committed, position, Bytes::new());
             }
@@ -496,6 +562,11 @@ impl Writer {
                     self.flush(&mut batch);
                     let result = self.save_vote(vote);
                     completion(self.settle(result));
+                    false
+                }
+                Some(Operation::Alone(work)) => {
+                    self.flush(&mut batch);
+                    self.work_alone(work);
                     false
                 }
                 Some(operation) => {
@@ -548,8 +619,20 @@ impl Writer {
                 batch.completions.push(completion);
             }
             Operation::Committed(position) => batch.committed = batch.committed.max(Some(position)),
-            Operation::Vote(..) => {}
+            Operation::Vote(..) | Operation::Alone(_) => {}
         }
+    }
+
+    fn work_alone(&mut self, work: Work) {
+        let result = self.check_alive().and_then(|()| {
+            work(&mut Alone {
+                files: &mut self.files,
+                vote: &mut self.vote,
+                superblock: &self.superblock,
+            })
+        });
+        // Whoever waits is told by the end of the channel.
+        let _ = self.settle(result);
     }
 
     fn flush(&mut self, batch: &mut Batch) {

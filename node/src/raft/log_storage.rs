@@ -10,6 +10,7 @@ use openraft::{OptionalSend, RaftLogReader};
 use tokio::sync::oneshot;
 
 use super::codec::{decode_entry, encode_payload};
+use super::order_watch::OrderWatch;
 use super::repair::Repairer;
 use super::types::{
     Entry, LogId, TypeConfig, Vote, to_log_id, to_position, to_stored_vote, to_vote,
@@ -24,11 +25,16 @@ const MAXIMUM_REPLICATION_BYTES: usize = 4 * 1024 * 1024;
 pub(crate) struct LogStorage {
     log: LogStore,
     repairer: Arc<Repairer>,
+    order: OrderWatch,
 }
 
 impl LogStorage {
-    pub(crate) fn new(log: LogStore, repairer: Arc<Repairer>) -> Self {
-        Self { log, repairer }
+    pub(crate) fn new(log: LogStore, repairer: Arc<Repairer>, order: OrderWatch) -> Self {
+        Self {
+            log,
+            repairer,
+            order,
+        }
     }
 
     async fn durably(&self, start: impl FnOnce(Completion)) -> Result<(), io::Error> {
@@ -122,7 +128,9 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         self.durably(|completion| self.log.save_vote(to_stored_vote(vote), completion))
-            .await
+            .await?;
+        self.order.after("a vote");
+        Ok(())
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
@@ -153,6 +161,7 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
             entries,
             Box::new(move |result| callback.io_completed(result)),
         );
+        self.order.after("an append");
         Ok(())
     }
 
@@ -161,11 +170,15 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
             self.log
                 .truncate_after(last_log_id.as_ref().map(to_position), completion);
         })
-        .await
+        .await?;
+        self.order.after("a truncation");
+        Ok(())
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
         self.durably(|completion| self.log.purge(to_position(&log_id), completion))
-            .await
+            .await?;
+        self.order.after("a purge");
+        Ok(())
     }
 }

@@ -2,12 +2,15 @@
 
 mod codec;
 mod compare;
+mod damaged_store;
 mod failure;
 mod forward;
+mod keeper;
 mod log_storage;
 mod membership;
 mod network;
 mod node;
+mod order_watch;
 mod peers;
 mod reads;
 mod repair;
@@ -35,6 +38,7 @@ pub(crate) use codec::{
     membership_in_entry, read_log_id, read_membership, read_vote,
     stored_membership_message as membership_message_of, vote_message,
 };
+pub(crate) use keeper::{SnapshotKeeper, SnapshotScrub, SnapshotScrubError};
 pub(crate) use membership::Step as MembershipStep;
 pub(crate) use peers::EnvelopeError;
 pub(crate) use repair::other_members;

@@ -257,7 +257,7 @@ impl PeerClient {
     ) -> Result<SnapshotResponse<TypeConfig>, CallError> {
         let file = snapshot.snapshot.clone();
         let opening = move || {
-            let file = file.open()?;
+            let file = file.open_to_send().map_err(std::io::Error::other)?;
             let total_bytes = file.file().length_bytes()?;
             Ok((file, total_bytes))
         };

@@ -12,8 +12,11 @@ use prometheus_client::registry::Registry;
 use quadraft_protocol::{NodeId, RecoveryReport, v1};
 use uuid::Uuid;
 
+use super::damaged_store::DamagedStore;
+use super::keeper::SnapshotKeeper;
 use super::log_storage::LogStorage;
 use super::network::Network;
+use super::order_watch::OrderWatch;
 use super::peers::{LocalIdentity, LocalMarks, Peers};
 use super::repair::{MemberEntries, PeerEntries, RepairSource, Repairer};
 use super::snapshots::{SnapshotFile, Snapshots};
@@ -25,6 +28,7 @@ use crate::identity::{SuperblockFile, VoteFile};
 use crate::log::{LogStore, OpenedLog};
 use crate::position::LogPosition;
 use crate::recovery::Volume;
+use crate::scrub::ScrubMonitor;
 use crate::sparql::update::EvaluationLimits;
 use crate::state::State;
 
@@ -60,6 +64,8 @@ pub enum NodeError {
 pub enum StopReason {
     /// The disk failed a write or an fsync: what is durable is unknown until the next start.
     DiskFailed(String),
+    /// The store holds other data than was applied to it: the next start rebuilds it.
+    StoreDamaged(String),
     /// Anything else that ended the Raft core.
     CoreStopped(String),
 }
@@ -70,6 +76,7 @@ pub struct Node {
     raft: openraft::Raft<TypeConfig, StateMachine>,
     state: Arc<State>,
     log: LogStore,
+    keeper: Arc<SnapshotKeeper>,
     snapshots: Snapshots,
     peers: Arc<Peers>,
     repairer: Arc<Repairer>,
@@ -80,6 +87,8 @@ pub struct Node {
     stopping: AtomicBool,
     last_contact: Mutex<Option<Instant>>,
     divergences: Mutex<Vec<v1::Divergence>>,
+    scrub: ScrubMonitor,
+    pub(super) damaged_store: DamagedStore,
     data: PathBuf,
     _lock: VolumeLock,
 }
@@ -185,13 +194,14 @@ impl PreparedNode {
         N::Network: NetSnapshot<TypeConfig, SnapshotData = SnapshotFile>,
     {
         let config = raft_config(&options)?;
-        let state_machine =
-            StateMachine::new(self.state.clone(), self.snapshots.clone(), self.snapshot);
+        let keeper = SnapshotKeeper::new(self.state.clone(), self.snapshots.clone(), self.snapshot);
+        let order = OrderWatch::new(self.log.clone(), keeper.clone());
+        let state_machine = StateMachine::new(keeper.clone(), order.clone());
         let raft = openraft::Raft::build(
             self.peers.identity().node_id.0,
             Arc::new(config),
             network,
-            LogStorage::new(self.log.clone(), self.repairer.clone()),
+            LogStorage::new(self.log.clone(), self.repairer.clone(), order),
             state_machine,
         )
         .await
@@ -207,6 +217,7 @@ impl PreparedNode {
             raft,
             state: self.state,
             log: self.log,
+            keeper,
             snapshots: self.snapshots,
             peers: self.peers,
             repairer: self.repairer,
@@ -217,6 +228,8 @@ impl PreparedNode {
             stopping: AtomicBool::new(false),
             last_contact: Mutex::new(None),
             divergences: Mutex::default(),
+            scrub: ScrubMonitor::default(),
+            damaged_store: DamagedStore::default(),
             data: self.data,
             _lock: self.lock,
         }))
@@ -256,8 +269,16 @@ impl Node {
         self.raft.run();
     }
 
-    /// Waits until the Raft core has stopped by itself.
+    /// Waits until the node must not go on: the Raft core has stopped by itself, or the store has to
+    /// be rebuilt.
     pub async fn stopped(&self) -> StopReason {
+        tokio::select! {
+            reason = self.core_stopped() => reason,
+            what = self.damaged_store.rebuilding() => StopReason::StoreDamaged(what),
+        }
+    }
+
+    async fn core_stopped(&self) -> StopReason {
         let mut metrics = self.raft.metrics();
         loop {
             let running = metrics.borrow_watched().running_state.clone();
@@ -272,9 +293,13 @@ impl Node {
     }
 
     fn stop_reason(&self, error: String) -> StopReason {
-        match self.log.failure() {
-            Some(failure) => StopReason::DiskFailed(failure),
-            None => StopReason::CoreStopped(error),
+        if let Some(failure) = self.log.failure() {
+            return StopReason::DiskFailed(failure);
+        }
+        // A snapshot could not be written from it.
+        match self.keeper.damaged_store() {
+            Some(what) if self.settle_damaged_store(&what) => StopReason::StoreDamaged(what),
+            _ => StopReason::CoreStopped(error),
         }
     }
 
@@ -400,6 +425,21 @@ impl Node {
         &self.snapshots
     }
 
+    /// Who keeps the snapshot that counts.
+    pub(crate) fn keeper(&self) -> &Arc<SnapshotKeeper> {
+        &self.keeper
+    }
+
+    /// How far scrubbing is.
+    pub(crate) fn scrub(&self) -> &ScrubMonitor {
+        &self.scrub
+    }
+
+    /// Whether anybody else may have what is damaged here.
+    pub(crate) fn has_other_members(&self) -> bool {
+        self.repairer.has_peers()
+    }
+
     pub(super) fn writer(&self) -> &Writer {
         &self.writer
     }
@@ -423,10 +463,11 @@ impl Node {
             .snapshot()
             .await
             .map_err(|error| error.to_string())?;
-        let mut metrics = self.raft.data_metrics();
+        // The same channel that is looked at: another one may be told of a change before this.
+        let mut metrics = self.raft.metrics();
         let until = Instant::now() + deadline;
         loop {
-            let snapshot = self.raft.metrics().borrow_watched().snapshot;
+            let snapshot = metrics.borrow_watched().snapshot;
             if snapshot.as_ref().map(super::types::to_position) >= applied {
                 return Ok(snapshot.as_ref().map(super::codec::log_id_message));
             }

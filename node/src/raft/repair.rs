@@ -132,6 +132,11 @@ impl Repairer {
             .clone()
     }
 
+    /// Whether there is anybody to ask.
+    pub(crate) fn has_peers(&self) -> bool {
+        !self.source.peers().is_empty()
+    }
+
     /// Waits until an entry, which a reader found to be unreadable, can be read.
     pub(crate) async fn wait_for(&self, entry: LogPosition) -> Result<(), RepairError> {
         self.log.mark_unreadable(entry);

@@ -6,11 +6,18 @@
 
 use std::io::{self, BufReader, BufWriter};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use crate::disk::{FileStream, OpenMode, SharedFileSystem, create_directories};
+use super::keeper::SnapshotKeeper;
+use crate::disk::{
+    FileStream, Interrupted, OpenMode, SharedFileSystem, Throttle, ThrottledStream,
+    create_directories, quarantine,
+};
 use crate::position::LogPosition;
 use crate::state::{SnapshotSummary, State, StateError, verify_snapshot};
+
+/// Bytes of a snapshot that are read at once while it is checked.
+const CHECKED_BYTES: usize = 256 * 1024;
 
 /// A whole snapshot on this volume. Also what openraft hands around as "the snapshot".
 #[derive(Clone, Debug)]
@@ -18,6 +25,15 @@ pub(crate) struct SnapshotFile {
     file_system: SharedFileSystem,
     path: Arc<PathBuf>,
     summary: Arc<SnapshotSummary>,
+    /// Who writes another one should this be damaged; none before the node runs.
+    keeper: Weak<SnapshotKeeper>,
+}
+
+/// What reading a whole snapshot again said of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SnapshotCheck {
+    Whole,
+    Damaged(String),
 }
 
 impl SnapshotFile {
@@ -29,6 +45,34 @@ impl SnapshotFile {
     pub(crate) fn open(&self) -> io::Result<FileStream> {
         let file = self.file_system.open(&self.path, OpenMode::Read)?;
         Ok(FileStream::new(file))
+    }
+
+    /// As [`Self::open`], with an error that names the file.
+    pub(crate) fn open_for_reading(&self) -> Result<FileStream, SnapshotError> {
+        self.open().map_err(Snapshots::io("open", &self.path))
+    }
+
+    /// The same snapshot, which knows who keeps it.
+    pub(crate) fn kept_by(mut self, keeper: &Arc<SnapshotKeeper>) -> Self {
+        self.keeper = Arc::downgrade(keeper);
+        self
+    }
+
+    /// Its bytes, to be sent to a follower: only when all of them are what they should be. Reads
+    /// the whole file.
+    ///
+    /// # Errors
+    /// When it is damaged, which is seen to, or cannot be opened.
+    pub(crate) fn open_to_send(&self) -> Result<FileStream, SnapshotError> {
+        match self.keeper.upgrade() {
+            Some(keeper) => keeper.open_to_send(self),
+            None => self.open_for_reading(),
+        }
+    }
+
+    /// Whether this is the very file that `other` is, and no later one at its place.
+    pub(crate) fn is_the_same_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.summary, &other.summary)
     }
 
     pub(crate) fn summary(&self) -> &SnapshotSummary {
@@ -67,6 +111,19 @@ impl SnapshotError {
                 if matches!(**source, StateError::UnknownSnapshotVersion { .. })
         )
     }
+
+    pub(crate) fn state(path: &Path, source: StateError) -> Self {
+        Self::State {
+            path: path.to_owned(),
+            source: Box::new(source),
+        }
+    }
+
+    /// Whether the store holds other data than was applied to it, so that nothing can be written
+    /// from it.
+    pub(crate) fn is_about_a_damaged_store(&self) -> bool {
+        matches!(self, Self::State { source, .. } if matches!(**source, StateError::Inconsistent(_)))
+    }
 }
 
 /// The folder of snapshots of one volume.
@@ -90,6 +147,10 @@ impl Snapshots {
             file_system: file_system.clone(),
             folder: data.join("snapshots"),
         }
+    }
+
+    pub(crate) fn file_system(&self) -> &SharedFileSystem {
+        &self.file_system
     }
 
     fn path_at(&self, position: Option<LogPosition>) -> PathBuf {
@@ -170,7 +231,46 @@ impl Snapshots {
             file_system: self.file_system.clone(),
             path: Arc::new(path.to_owned()),
             summary: Arc::new(summary),
+            keeper: Weak::new(),
         })
+    }
+
+    /// Reads a whole snapshot again, past the page cache: every chunk, and the digest of all quads.
+    pub(crate) fn check(
+        &self,
+        snapshot: &SnapshotFile,
+        throttle: &mut dyn Throttle,
+    ) -> Result<SnapshotCheck, Interrupted> {
+        let stream = match snapshot.open() {
+            Ok(stream) => stream,
+            Err(error) => return Ok(SnapshotCheck::Damaged(error.to_string())),
+        };
+        let mut stream = ThrottledStream::new(stream, throttle);
+        let verified = verify_snapshot(&mut BufReader::with_capacity(CHECKED_BYTES, &mut stream));
+        Ok(match verified {
+            _ if stream.is_interrupted() => return Err(Interrupted),
+            Ok(summary) if summary == *snapshot.summary => SnapshotCheck::Whole,
+            Ok(_) => SnapshotCheck::Damaged("it holds another state than was written".to_owned()),
+            // Whatever the reason, a snapshot that the disk does not give is of no use.
+            Err(error) => SnapshotCheck::Damaged(error.to_string()),
+        })
+    }
+
+    /// Moves a damaged snapshot out of the way, and says where it is now; nowhere when the file is
+    /// gone.
+    pub(crate) fn quarantine(
+        &self,
+        snapshot: &SnapshotFile,
+    ) -> Result<Option<PathBuf>, SnapshotError> {
+        let path = snapshot.path();
+        let data = self.folder.parent().unwrap_or(&self.folder);
+        let file_system = self.file_system.as_ref();
+        let moved = file_system.exists(path).and_then(|exists| {
+            exists
+                .then(|| quarantine(file_system, data, path))
+                .transpose()
+        });
+        moved.map_err(Self::io("move to quarantine", path))
     }
 
     /// Writes the state as a new snapshot. The store is flushed first: from now on the log below
@@ -245,6 +345,7 @@ impl Snapshots {
             file_system: self.file_system.clone(),
             path: Arc::new(path),
             summary: Arc::new(summary),
+            keeper: Weak::new(),
         })
     }
 

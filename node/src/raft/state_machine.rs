@@ -1,20 +1,22 @@
 //! openraft's state machine on our state.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures::{Stream, StreamExt as _};
 use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 
 use super::codec::{CodecError, decode_stored_membership, encode_stored_membership};
-use super::snapshots::{SnapshotFile, Snapshots};
+use super::keeper::SnapshotKeeper;
+use super::order_watch::OrderWatch;
+use super::snapshots::SnapshotFile;
 use super::types::{
     Applied, EncodedCommand, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig, to_log_id,
     to_position,
 };
 use crate::position::LogPosition;
-use crate::state::{Apply, Command, State};
+use crate::state::{Apply, Command};
 
 type RaftSnapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotFile>;
 
@@ -24,22 +26,13 @@ const MAXIMUM_BATCH_ENTRIES: usize = 256;
 /// The seam between openraft and [`State`].
 #[derive(Clone, Debug)]
 pub(crate) struct StateMachine {
-    state: Arc<State>,
-    snapshots: Snapshots,
-    current: Arc<Mutex<Option<SnapshotFile>>>,
+    keeper: Arc<SnapshotKeeper>,
+    order: OrderWatch,
 }
 
 impl StateMachine {
-    pub(crate) fn new(
-        state: Arc<State>,
-        snapshots: Snapshots,
-        current: Option<SnapshotFile>,
-    ) -> Self {
-        Self {
-            state,
-            snapshots,
-            current: Arc::new(Mutex::new(current)),
-        }
+    pub(crate) fn new(keeper: Arc<SnapshotKeeper>, order: OrderWatch) -> Self {
+        Self { keeper, order }
     }
 
     async fn blocking<T: Send + 'static>(
@@ -50,20 +43,6 @@ impl StateMachine {
         tokio::task::spawn_blocking(move || work(this))
             .await
             .map_err(io::Error::other)?
-    }
-
-    fn current(&self) -> Option<SnapshotFile> {
-        self.current
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn put_current(&self, snapshot: &SnapshotFile) -> Result<(), io::Error> {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(snapshot.clone());
-        self.snapshots
-            .remove_older_than(snapshot)
-            .map_err(io::Error::other)
     }
 }
 
@@ -98,7 +77,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     type SnapshotBuilder = Self;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
-        let status = self.state.status();
+        let status = self.keeper.state().status();
         let membership =
             stored_membership(status.membership.as_deref()).map_err(io::Error::other)?;
         Ok((status.applied.map(to_log_id), membership))
@@ -119,7 +98,12 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 responders.push(responder);
             }
             let outcomes = self
-                .blocking(move |this| this.state.apply(&applies).map_err(io::Error::other))
+                .blocking(move |this| {
+                    this.keeper
+                        .state()
+                        .apply(&applies)
+                        .map_err(io::Error::other)
+                })
                 .await?;
             for (outcome, responder) in outcomes.into_iter().zip(responders) {
                 if let Some(responder) = responder {
@@ -141,18 +125,17 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     ) -> Result<(), io::Error> {
         // The file is durable under its name already (see `Snapshots::accept`): when the store is
         // ahead of the log after a crash, it tells that the store got there lawfully.
-        self.blocking(move |this| {
-            let mut file = io::BufReader::with_capacity(1024 * 1024, snapshot.open()?);
-            this.state
-                .install_snapshot(&mut file)
-                .map_err(io::Error::other)?;
-            this.put_current(&snapshot)
-        })
-        .await
+        self.blocking(move |this| this.keeper.install(&snapshot).map_err(io::Error::other))
+            .await?;
+        self.order.after("installing a snapshot");
+        Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot>, io::Error> {
-        self.current().map(raft_snapshot).transpose()
+        self.keeper
+            .current()
+            .map(|snapshot| raft_snapshot(snapshot.kept_by(&self.keeper)))
+            .transpose()
     }
 }
 
@@ -161,11 +144,8 @@ impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
 
     async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
         self.blocking(|this| {
-            let snapshot = this
-                .snapshots
-                .build(&this.state)
-                .map_err(io::Error::other)?;
-            this.put_current(&snapshot)?;
+            let snapshot = this.keeper.build().map_err(io::Error::other)?;
+            this.order.after("writing a snapshot");
             raft_snapshot(snapshot)
         })
         .await

@@ -44,6 +44,7 @@ impl Node {
             divergences: self.divergences(),
             unreadable: messages(self.log().unreadable()),
             repaired_from_peers: messages(self.repaired_from_peers()),
+            scrub: Some(self.scrub().message()),
         }
     }
 
@@ -83,6 +84,11 @@ impl Node {
         }
         if let Err(error) = &metrics.running_state {
             return Err(format!("the Raft core has stopped: {error}"));
+        }
+        if let Some(what) = self.damaged_store.kept() {
+            return Err(format!(
+                "the store is damaged, and nobody has its data: {what}"
+            ));
         }
         if metrics.membership_config.nodes().next().is_none() {
             return Err("waiting to be initialised or added to a cluster".to_owned());

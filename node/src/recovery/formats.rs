@@ -237,7 +237,7 @@ fn every_stored_file_is_read_as_it_was_written() {
     for (position, payload) in entries() {
         let location = log.contents.get(position.index).unwrap();
         assert_eq!(location.position, position, "{ADVICE}");
-        let read = log.files.readers().read(location).unwrap();
+        let read = log.files.readers().read(&location).unwrap();
         assert_eq!(read, payload, "entry {position}; {ADVICE}");
     }
     let snapshot = verify_snapshot(&mut &SNAPSHOT[..])

@@ -15,9 +15,11 @@ mod volume;
 
 #[cfg(test)]
 pub(crate) use formats::stored_volume;
+pub(crate) use order::{OrderError, Positions, check_running};
 pub use rebirth::give_new_identity;
 pub use refusal::Refusal;
 pub(crate) use refusal::describe;
+pub(crate) use store::order_rebuild;
 pub use verify::{VerifyReport, list_entries, verify_volume};
 pub(crate) use volume::log_identity;
 pub use volume::{OpenOptions, StorePlace, Volume, open_volume};

@@ -1,4 +1,16 @@
 //! The order in which a volume's positions must stand, decided without touching it.
+//!
+//! Between any two steps of a node these hold; the first three at every instant, so also on what a
+//! crash leaves (where a log without a vote is refused all the same), and the others as long as the node runs:
+//!
+//! ```text
+//! last.term <= vote.term (the very first entry, of term 0, is written before any vote)
+//! applied   <= last, or a snapshot reaches as far
+//! purged    <= applied, or a snapshot reaches as far
+//! purged    <= snapshot
+//! purged    <= committed <= last
+//! applied   <= committed, or a snapshot reaches as far
+//! ```
 
 use crate::position::LogPosition;
 
@@ -46,6 +58,13 @@ pub(crate) enum OrderError {
         purged: LogPosition,
         applied: Option<LogPosition>,
     },
+    #[error("{lower_name} is {lower}, beyond {upper_name}, which is {upper:?}")]
+    Beyond {
+        lower_name: &'static str,
+        lower: LogPosition,
+        upper_name: &'static str,
+        upper: Option<LogPosition>,
+    },
 }
 
 impl OrderError {
@@ -55,8 +74,94 @@ impl OrderError {
     }
 }
 
-/// Decides what a volume needs: `purged <= applied <= last`, `purged <= snapshot` and
-/// `last.term <= vote.term` must hold afterwards.
+fn vote_covers(last: Option<LogPosition>, vote_term: Option<u64>) -> Result<(), OrderError> {
+    let Some(last) = last else {
+        return Ok(());
+    };
+    let vote_term = vote_term.ok_or(OrderError::VoteLost)?;
+    if vote_term < last.term {
+        return Err(OrderError::VoteBehind {
+            log_term: last.term,
+            vote_term,
+        });
+    }
+    Ok(())
+}
+
+fn log_explains_store(positions: &Positions) -> Result<(), OrderError> {
+    let Positions { last, applied, .. } = *positions;
+    match applied {
+        Some(position) if applied > last && applied > positions.snapshot => {
+            Err(OrderError::LogBehindStore {
+                applied: position,
+                last,
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn store_reaches_log(positions: &Positions) -> Result<(), OrderError> {
+    let Positions {
+        purged, applied, ..
+    } = *positions;
+    match purged {
+        Some(position) if applied.max(positions.snapshot) < purged => {
+            Err(OrderError::StoreBehindLog {
+                purged: position,
+                applied,
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks every inequality of a running node.
+///
+/// # Errors
+/// The first that is violated.
+pub(crate) fn check_running(positions: &Positions) -> Result<(), OrderError> {
+    let Positions {
+        last,
+        purged,
+        committed,
+        applied,
+        snapshot,
+        vote_term,
+    } = *positions;
+    // The first entry of a cluster is written before anybody votes.
+    if vote_term.is_some() || last.is_some_and(|last| last.term > 0) {
+        vote_covers(last, vote_term)?;
+    }
+    log_explains_store(positions)?;
+    store_reaches_log(positions)?;
+    for (lower_name, lower, upper_name, upper) in [
+        ("purged", purged, "the snapshot", snapshot),
+        ("purged", purged, "committed", committed),
+        ("committed", committed, "the end of the log", last),
+        (
+            "applied",
+            applied,
+            "committed and the snapshot",
+            committed.max(snapshot),
+        ),
+    ] {
+        if let Some(position) = lower.filter(|_| lower > upper) {
+            return Err(OrderError::Beyond {
+                lower_name,
+                lower: position,
+                upper_name,
+                upper,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Decides what a volume needs, so that [`check_running`] holds afterwards.
+///
+/// # Errors
+/// The order that is violated and cannot be put right.
 pub(crate) fn judge(positions: &Positions) -> Result<Mending, OrderError> {
     let Positions {
         last,
@@ -66,15 +171,9 @@ pub(crate) fn judge(positions: &Positions) -> Result<Mending, OrderError> {
         vote_term,
         ..
     } = *positions;
-    if let Some(last) = last {
-        let vote_term = vote_term.ok_or(OrderError::VoteLost)?;
-        if vote_term < last.term {
-            return Err(OrderError::VoteBehind {
-                log_term: last.term,
-                vote_term,
-            });
-        }
-    }
+    vote_covers(last, vote_term)?;
+    log_explains_store(positions)?;
+    store_reaches_log(positions)?;
     // A received snapshot becomes durable under its name before the store and the log follow it.
     let snapshot_is_ahead_of_log = snapshot > last;
     let snapshot_is_ahead_of_store = snapshot > applied;
@@ -83,17 +182,8 @@ pub(crate) fn judge(positions: &Positions) -> Result<Mending, OrderError> {
         mending.purge_through_snapshot = true;
         mending.install_snapshot = snapshot_is_ahead_of_store;
     }
-    if let Some(applied) = applied
-        && Some(applied) > last
-        && Some(applied) > snapshot
-    {
-        return Err(OrderError::LogBehindStore { applied, last });
-    }
     if let Some(purged) = purged {
         if applied < Some(purged) {
-            if snapshot < Some(purged) {
-                return Err(OrderError::StoreBehindLog { purged, applied });
-            }
             mending.install_snapshot = true;
         }
         if snapshot < Some(purged) {
@@ -104,6 +194,7 @@ pub(crate) fn judge(positions: &Positions) -> Result<Mending, OrderError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -124,6 +215,64 @@ mod tests {
     fn a_whole_volume_and_an_empty_one_need_nothing() {
         assert_eq!(judge(&WHOLE), Ok(Mending::default()));
         assert_eq!(judge(&Positions::default()), Ok(Mending::default()));
+    }
+
+    #[test]
+    fn every_inequality_of_a_running_node_is_checked() {
+        assert_eq!(check_running(&WHOLE), Ok(()));
+        assert_eq!(check_running(&Positions::default()), Ok(()));
+        let violated = [
+            Positions {
+                vote_term: Some(0),
+                ..WHOLE
+            },
+            Positions {
+                applied: at(21),
+                ..WHOLE
+            },
+            Positions {
+                applied: at(9),
+                snapshot: at(9),
+                ..WHOLE
+            },
+            Positions {
+                snapshot: at(9),
+                ..WHOLE
+            },
+            Positions {
+                committed: at(9),
+                applied: at(10),
+                ..WHOLE
+            },
+            Positions {
+                committed: at(21),
+                ..WHOLE
+            },
+            Positions {
+                applied: at(19),
+                ..WHOLE
+            },
+        ];
+        let errors: Vec<String> = violated
+            .iter()
+            .map(|positions| check_running(positions).unwrap_err().to_string())
+            .collect();
+        let mut different = errors.clone();
+        different.sort();
+        different.dedup();
+        assert_eq!(different.len(), violated.len(), "{errors:#?}");
+        let initialised = Positions {
+            last: Some(LogPosition { term: 0, index: 0 }),
+            ..Positions::default()
+        };
+        assert_eq!(check_running(&initialised), Ok(()));
+        // A snapshot that was just installed stands for what the log does not have yet.
+        let installed = Positions {
+            applied: at(30),
+            snapshot: at(30),
+            ..WHOLE
+        };
+        assert_eq!(check_running(&installed), Ok(()));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use quadraft_protocol::RecoveryReport;
 
 use super::volume::{OpenOptions, StorePlace};
-use crate::disk::{FileSystem, SharedFileSystem, quarantine};
+use crate::disk::{FileSystem, SharedFileSystem, quarantine, remove_durably, write_durably};
 use crate::raft::{SnapshotError, SnapshotFile, Snapshots};
 use crate::state::{State, StateError};
 
@@ -58,6 +58,7 @@ pub(crate) fn open_store(
     }
     let data = options.data.as_path();
     let path = data.join("store");
+    obey_rebuild_order(file_system, data, report)?;
     match State::open(&path) {
         Ok(state) => Ok(state),
         Err(error) => {
@@ -70,6 +71,50 @@ pub(crate) fn open_store(
             Ok(State::open(&path)?)
         }
     }
+}
+
+/// Where an order to rebuild the store is left for the next start.
+fn rebuild_order(data: &Path) -> std::path::PathBuf {
+    data.join("store.rebuild")
+}
+
+/// Has the next start move the store to quarantine and rebuild it; durable when it returns.
+///
+/// # Errors
+/// Those of the operating system.
+pub(crate) fn order_rebuild(
+    file_system: &dyn FileSystem,
+    data: &Path,
+    reason: &str,
+) -> std::io::Result<()> {
+    write_durably(file_system, &rebuild_order(data), reason.as_bytes())
+}
+
+/// A crash on the way moves an empty store to quarantine as well, which costs nothing.
+fn obey_rebuild_order(
+    file_system: &dyn FileSystem,
+    data: &Path,
+    report: &mut RecoveryReport,
+) -> Result<(), DerivedError> {
+    let order = rebuild_order(data);
+    let failed = |source| DerivedError::Quarantine {
+        what: "a damaged store".to_owned(),
+        source,
+    };
+    if !file_system.exists(&order).map_err(failed)? {
+        return Ok(());
+    }
+    let path = data.join("store");
+    tracing::warn!("the store was found to be damaged and is rebuilt");
+    report.corrupted_files.push(format!(
+        "{}: it holds other data than was applied",
+        path.display()
+    ));
+    if file_system.exists(&path).map_err(failed)? {
+        move_away(file_system, data, &path, report)?;
+    }
+    report.state_machine_repaired = true;
+    remove_durably(file_system, &order).map_err(failed)
 }
 
 fn move_away(

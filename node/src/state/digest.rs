@@ -99,6 +99,11 @@ pub(crate) struct QuadHasher {
 }
 
 impl QuadHasher {
+    /// Length of the line that was hashed last.
+    pub(crate) fn line_bytes(&self) -> u64 {
+        self.line.len() as u64
+    }
+
     /// The digest of a dataset that holds this quad alone.
     pub(crate) fn hash<'a>(&mut self, quad: impl Into<QuadRef<'a>>) -> Digest {
         self.line.clear();

@@ -18,6 +18,7 @@ mod normalise;
 
 mod records;
 mod request;
+mod scrub;
 mod snapshot;
 mod store;
 mod view;
@@ -35,6 +36,7 @@ pub use effects::{Command, Effects, RESERVED_GRAPH};
 pub use error::StateError;
 pub use normalise::normalise_quad;
 pub use request::{MAXIMUM_REQUESTS_AN_ENTRY, REMEMBERED_REQUESTS, RequestId, RequestOutcome};
+pub use scrub::{StoreScrub, StoreScrubError};
 pub use snapshot::{SnapshotSummary, read_snapshot_summary, verify_snapshot};
 pub use store::{State, StateStatus};
 pub use view::{Reading, View};

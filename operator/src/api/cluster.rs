@@ -136,6 +136,14 @@ pub struct NodeOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1024, max = 134_217_728))]
     pub maximum_request_bytes: Option<i64>,
+    /// Everything on a volume is read and checked once in this time; 0 switches that off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 31_622_400))]
+    pub scrub_interval_seconds: Option<i64>,
+    /// Bytes that a node reads in a second at most while it scrubs; 0 switches scrubbing off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000_000_000_i64))]
+    pub scrub_bytes_per_second: Option<i64>,
 }
 
 /// Where the pods may run, in the words of a pod's spec.

@@ -103,6 +103,14 @@ fn node_environment(cluster: &ValidatedCluster) -> BTreeMap<&'static str, String
         ),
         ("QUADRAFT_QUERY_TIMEOUT_MS", node.query_timeout_ms),
         ("QUADRAFT_MAXIMUM_REQUEST_BYTES", node.maximum_request_bytes),
+        (
+            "QUADRAFT_SCRUB_INTERVAL_SECONDS",
+            node.scrub_interval_seconds,
+        ),
+        (
+            "QUADRAFT_SCRUB_BYTES_PER_SECOND",
+            node.scrub_bytes_per_second,
+        ),
     ]
     .into_iter()
     .filter_map(|(name, value)| Some((name, value?.to_string())))

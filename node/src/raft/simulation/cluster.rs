@@ -127,7 +127,7 @@ impl Patience {
 }
 
 /// A command that inserts one quad, of about `bytes` bytes.
-fn insert(number: usize, base_index: u64, bytes: usize) -> EncodedCommand {
+pub(super) fn insert(number: usize, base_index: u64, bytes: usize) -> EncodedCommand {
     let node = |name: &str| NamedNode::new(format!("http://example.com/{name}")).unwrap();
     let value = format!("{number}-{}", "x".repeat(bytes));
     let quad = Quad::new(

@@ -9,4 +9,5 @@
 
 mod cluster;
 mod matrix;
+mod scrubbing;
 mod wires;

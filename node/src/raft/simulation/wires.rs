@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -30,6 +31,9 @@ type Response<T> = Result<T, RPCError<TypeConfig>>;
 pub(super) struct Wires {
     sources: Arc<Mutex<BTreeMap<u64, Arc<RepairSource>>>>,
     nodes: Arc<Mutex<BTreeMap<u64, Arc<Node>>>>,
+    /// How many snapshots to come arrive with a bit turned, and how many were refused.
+    turned: Arc<AtomicUsize>,
+    refused: Arc<AtomicUsize>,
 }
 
 impl Wires {
@@ -40,6 +44,28 @@ impl Wires {
     pub(super) fn serve(&self, node: &Arc<Node>) {
         let id = node.node_id().0;
         self.nodes.lock().unwrap().insert(id, node.clone());
+    }
+
+    /// Turns a bit of each of the next snapshots on their way.
+    pub(super) fn damage_snapshots(&self, count: usize) {
+        self.turned.store(count, Ordering::SeqCst);
+    }
+
+    /// How many snapshots were refused by who received them.
+    pub(super) fn refused_snapshots(&self) -> usize {
+        self.refused.load(Ordering::SeqCst)
+    }
+
+    fn carry_snapshot(&self, bytes: &mut [u8]) {
+        let left = |count: usize| count.checked_sub(1);
+        if self
+            .turned
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, left)
+            .is_ok()
+        {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 4;
+        }
     }
 
     fn node(&self, id: u64) -> Option<Arc<Node>> {
@@ -161,18 +187,21 @@ impl RaftNetworkV2<TypeConfig> for WiredClient {
         let mut bytes = Vec::new();
         snapshot
             .snapshot
-            .open()
+            .open_to_send()
+            .map_err(std::io::Error::other)
             .and_then(|mut file| file.read_to_end(&mut bytes))
             .map_err(|error| failed(&error))?;
+        self.network.wires.carry_snapshot(&mut bytes);
         let (path, mut file) = node.snapshots().receive().map_err(|error| failed(&error))?;
         file.write_all(&bytes)
             .and_then(|()| file.file().sync())
             .map_err(|error| failed(&error))?;
         let position = snapshot.meta.last_log_id.as_ref().map(to_position);
-        let accepted = node
-            .snapshots()
-            .accept(&path, position)
-            .map_err(|error| failed(&error))?;
+        let accepted = node.snapshots().accept(&path, position).map_err(|error| {
+            self.network.wires.refused.fetch_add(1, Ordering::SeqCst);
+            node.snapshots().discard(&path).unwrap();
+            failed(&error)
+        })?;
         let installed = Snapshot {
             meta: snapshot.meta,
             snapshot: accepted,
