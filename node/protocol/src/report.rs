@@ -35,6 +35,8 @@ pub enum RefusalReason {
     StoreUnrecoverable,
     RestoreIncomplete,
     InUse,
+    /// Nothing is damaged: the volume can be opened once there is space.
+    DiskFull,
 }
 
 /// What recovery found and did when a volume was opened.

@@ -107,6 +107,7 @@ pub fn open_log(
             tail,
             mark_is_pending: false,
             next: None,
+            preparation_failed: false,
         },
         contents: read.contents,
         findings: read.findings,

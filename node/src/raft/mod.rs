@@ -12,6 +12,7 @@ mod peers;
 mod reads;
 mod repair;
 mod snapshots;
+mod space;
 mod state_machine;
 mod status;
 mod types;
@@ -26,6 +27,7 @@ pub use node::{Node, NodeError, NodeOptions, PreparedNode, StopReason};
 pub use reads::Consistency;
 pub use repair::{PeerEntry, RepairSource};
 pub use snapshots::SnapshotError;
+pub use space::{Room, SpaceLimits, SpaceStatus};
 
 pub(crate) use codec::{
     CodecError, addresses, decode_entry, encode_stored_membership, log_id_message,

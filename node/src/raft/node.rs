@@ -16,12 +16,13 @@ use super::network::Network;
 use super::peers::{LocalIdentity, LocalMarks, Peers};
 use super::repair::{MemberEntries, PeerEntries, RepairSource, Repairer};
 use super::snapshots::{SnapshotFile, Snapshots};
+use super::space::{Space, SpaceLimits, SpaceWatch, start_handing_over};
 use super::state_machine::StateMachine;
 use super::types::TypeConfig;
 use super::writer::Writer;
 use crate::disk::VolumeLock;
 use crate::identity::{SuperblockFile, VoteFile};
-use crate::log::{LogStore, OpenedLog};
+use crate::log::{LogOptions, LogStore, OpenedLog};
 use crate::position::LogPosition;
 use crate::recovery::Volume;
 use crate::sparql::update::EvaluationLimits;
@@ -74,6 +75,7 @@ pub struct Node {
     repairer: Arc<Repairer>,
     repair_source: Arc<RepairSource>,
     writer: Writer,
+    space: Space,
     options: NodeOptions,
     report: RecoveryReport,
     stopping: AtomicBool,
@@ -97,6 +99,7 @@ pub struct PreparedNode {
     peers: Arc<Peers>,
     repairer: Arc<Repairer>,
     repair_source: Arc<RepairSource>,
+    space: Space,
     report: RecoveryReport,
     data: PathBuf,
     lock: VolumeLock,
@@ -108,9 +111,13 @@ impl PreparedNode {
     ///
     /// # Errors
     /// When the log's thread cannot be started.
-    pub fn new(volume: Volume, report: RecoveryReport) -> Result<Self, NodeError> {
+    pub fn new(
+        volume: Volume,
+        report: RecoveryReport,
+        limits: SpaceLimits,
+    ) -> Result<Self, NodeError> {
         let members = volume.membership.clone();
-        Self::with(volume, report, LogStore::start, |peers, state| {
+        Self::with(volume, report, limits, LogStore::start, |peers, state| {
             Arc::new(MemberEntries {
                 peers,
                 state,
@@ -123,6 +130,7 @@ impl PreparedNode {
     pub(crate) fn with(
         volume: Volume,
         report: RecoveryReport,
+        limits: SpaceLimits,
         start_log: StartLog,
         entries: impl FnOnce(Arc<Peers>, Arc<State>) -> Arc<dyn PeerEntries>,
     ) -> Result<Self, NodeError> {
@@ -133,11 +141,21 @@ impl PreparedNode {
             incarnation: superblock.incarnation,
             boot_count: superblock.boot_count,
         }));
+        let file_system = volume.log.files.file_system.clone();
         let shared_superblock = Arc::new(Mutex::new(volume.superblock));
         let log = start_log(volume.log, volume.vote, shared_superblock).map_err(NodeError::Log)?;
         let state = Arc::new(volume.state);
         let repairer = Repairer::new(log.clone(), entries(peers.clone(), state.clone()));
         repairer.start();
+        let space = Space::new(limits);
+        SpaceWatch {
+            space: space.clone(),
+            file_system,
+            data: volume.data.clone(),
+            log: log.clone(),
+            peers: peers.clone(),
+        }
+        .start();
         Ok(Self {
             repair_source: Arc::new(RepairSource::new(log.clone(), peers.clone())),
             log,
@@ -146,6 +164,7 @@ impl PreparedNode {
             snapshot: volume.snapshot,
             peers,
             repairer,
+            space,
             report,
             data: volume.data,
             lock: volume.lock,
@@ -184,8 +203,12 @@ impl PreparedNode {
         N::Network: NetSnapshot<TypeConfig, SnapshotData = SnapshotFile>,
     {
         let config = raft_config(&options)?;
-        let state_machine =
-            StateMachine::new(self.state.clone(), self.snapshots.clone(), self.snapshot);
+        let state_machine = StateMachine::new(
+            self.state.clone(),
+            self.snapshots.clone(),
+            self.snapshot,
+            self.space.clone(),
+        );
         let raft = openraft::Raft::build(
             self.peers.identity().node_id.0,
             Arc::new(config),
@@ -200,9 +223,10 @@ impl PreparedNode {
             raft.clone(),
             self.state.clone(),
             options.evaluation_limits,
+            self.space.clone(),
             options.election_timeout() * 2,
         );
-        Ok(Arc::new(Node {
+        let node = Arc::new(Node {
             raft,
             state: self.state,
             log: self.log,
@@ -218,7 +242,10 @@ impl PreparedNode {
             divergences: Mutex::default(),
             data: self.data,
             _lock: self.lock,
-        }))
+            space: self.space,
+        });
+        start_handing_over(&node);
+        Ok(node)
     }
 }
 
@@ -232,7 +259,10 @@ impl Node {
         report: RecoveryReport,
         options: NodeOptions,
     ) -> Result<Arc<Self>, NodeError> {
-        PreparedNode::new(volume, report)?.start(options).await
+        let limits = SpaceLimits::for_segments(LogOptions::default().segment_bytes);
+        PreparedNode::new(volume, report, limits)?
+            .start(options)
+            .await
     }
 
     /// What peers that cannot read an entry may ask for.
@@ -250,8 +280,16 @@ impl Node {
         self.raft.run();
     }
 
-    /// Waits until the Raft core has stopped by itself.
+    /// Waits until the node cannot go on: the disk failed, or the Raft core has stopped by itself.
     pub async fn stopped(&self) -> StopReason {
+        tokio::select! {
+            // Also when nothing is asked of the log that would tell the core.
+            () = self.log.failed() => self.stop_reason(String::new()),
+            reason = self.core_stopped() => reason,
+        }
+    }
+
+    async fn core_stopped(&self) -> StopReason {
         let mut metrics = self.raft.metrics();
         loop {
             let running = metrics.borrow_watched().running_state.clone();
@@ -268,6 +306,7 @@ impl Node {
     fn stop_reason(&self, error: String) -> StopReason {
         match self.log.failure() {
             Some(failure) => StopReason::DiskFailed(failure),
+            None if self.state.is_broken() => StopReason::DiskFailed(error),
             None => StopReason::CoreStopped(error),
         }
     }
@@ -392,6 +431,10 @@ impl Node {
 
     pub(crate) fn snapshots(&self) -> &Snapshots {
         &self.snapshots
+    }
+
+    pub(crate) fn space(&self) -> &Space {
+        &self.space
     }
 
     pub(super) fn writer(&self) -> &Writer {

@@ -5,6 +5,7 @@
 //! them along; a node that finds itself below what others have seen refuses to take part.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use quadraft_protocol::{NodeId, v1};
@@ -77,6 +78,8 @@ struct Seen {
     boot_count: u64,
     vote_term: u64,
     acknowledged_index: u64,
+    /// As it said last.
+    disk_is_short: Option<bool>,
 }
 
 /// The highest values seen of every peer.
@@ -84,6 +87,7 @@ struct Seen {
 pub(crate) struct Peers {
     identity: LocalIdentity,
     seen: Mutex<HashMap<u64, Seen>>,
+    disk_is_short: AtomicBool,
 }
 
 impl Peers {
@@ -91,11 +95,23 @@ impl Peers {
         Self {
             identity,
             seen: Mutex::default(),
+            disk_is_short: AtomicBool::new(false),
         }
     }
 
     pub(crate) fn identity(&self) -> &LocalIdentity {
         &self.identity
+    }
+
+    /// Notes whether this node is short of space, for every answer to come.
+    pub(crate) fn set_disk_is_short(&self, short: bool) {
+        self.disk_is_short.store(short, Ordering::Relaxed);
+    }
+
+    /// Whether a peer is short of space, by its own last word.
+    pub(crate) fn disk_is_short(&self, peer: u64) -> Option<bool> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get(&peer)?.disk_is_short
     }
 
     /// The envelope of a call to `receiver`.
@@ -122,6 +138,7 @@ impl Peers {
             node_id: self.identity.node_id.0,
             incarnation: self.identity.incarnation.to_string(),
             boot_count: self.identity.boot_count,
+            disk_is_short: self.disk_is_short.load(Ordering::Relaxed),
         }
     }
 
@@ -174,7 +191,10 @@ impl Peers {
             responder.node_id,
             &responder.incarnation,
             responder.boot_count,
-        )
+        )?;
+        let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(expected).or_default().disk_is_short = Some(responder.disk_is_short);
+        Ok(())
     }
 
     fn remember_incarnation(

@@ -1,6 +1,7 @@
 //! openraft's state machine on our state.
 
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{Stream, StreamExt as _};
@@ -8,13 +9,14 @@ use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 
 use super::codec::{CodecError, decode_stored_membership, encode_stored_membership};
-use super::snapshots::{SnapshotFile, Snapshots};
+use super::snapshots::{SnapshotError, SnapshotFile, Snapshots};
+use super::space::Space;
 use super::types::{
     Applied, EncodedCommand, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig, to_log_id,
     to_position,
 };
 use crate::position::LogPosition;
-use crate::state::{Apply, Command, State};
+use crate::state::{Apply, Command, State, StateError};
 
 type RaftSnapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotFile>;
 
@@ -27,6 +29,7 @@ pub(crate) struct StateMachine {
     state: Arc<State>,
     snapshots: Snapshots,
     current: Arc<Mutex<Option<SnapshotFile>>>,
+    space: Space,
 }
 
 impl StateMachine {
@@ -34,22 +37,40 @@ impl StateMachine {
         state: Arc<State>,
         snapshots: Snapshots,
         current: Option<SnapshotFile>,
+        space: Space,
     ) -> Self {
         Self {
             state,
             snapshots,
             current: Arc::new(Mutex::new(current)),
+            space,
         }
     }
 
+    /// Does something that writes to the disk. An error would end the core: as long as nothing is
+    /// wrong but that the disk is full, it waits for space and tries again.
     async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(Self) -> Result<T, io::Error> + Send + 'static,
+        work: impl Fn(&Self) -> Result<T, SnapshotError> + Send + Sync + 'static,
     ) -> Result<T, io::Error> {
-        let this = self.clone();
-        tokio::task::spawn_blocking(move || work(this))
-            .await
-            .map_err(io::Error::other)?
+        let work = Arc::new(work);
+        self.space.usable().await;
+        loop {
+            let (this, work) = (self.clone(), work.clone());
+            let done = tokio::task::spawn_blocking(move || work(&this))
+                .await
+                .map_err(io::Error::other)?;
+            match done {
+                Err(error) if error.is_out_of_space() => {
+                    tracing::warn!(
+                        error = %crate::recovery::describe(&error),
+                        "the store waits for space on the disk"
+                    );
+                    self.space.after_failure().await;
+                }
+                done => return done.map_err(io::Error::other),
+            }
+        }
     }
 
     fn current(&self) -> Option<SnapshotFile> {
@@ -59,11 +80,18 @@ impl StateMachine {
             .clone()
     }
 
-    fn put_current(&self, snapshot: &SnapshotFile) -> Result<(), io::Error> {
+    fn put_current(&self, snapshot: &SnapshotFile) -> Result<(), SnapshotError> {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(snapshot.clone());
-        self.snapshots
-            .remove_older_than(snapshot)
-            .map_err(io::Error::other)
+        self.snapshots.remove_older_than(snapshot)
+    }
+
+    /// An error of the store, in the course of what is done with snapshots or without.
+    fn state_error(path: &Path) -> impl Fn(StateError) -> SnapshotError {
+        let path = path.to_owned();
+        move |source| SnapshotError::State {
+            path: path.clone(),
+            source: Box::new(source),
+        }
     }
 }
 
@@ -119,7 +147,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 responders.push(responder);
             }
             let outcomes = self
-                .blocking(move |this| this.state.apply(&applies).map_err(io::Error::other))
+                .blocking(move |this| {
+                    let failed = Self::state_error(Path::new("store"));
+                    this.state.apply(&applies).map_err(failed)
+                })
                 .await?;
             for (outcome, responder) in outcomes.into_iter().zip(responders) {
                 if let Some(responder) = responder {
@@ -128,6 +159,16 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             }
         }
         Ok(())
+    }
+
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Self> {
+        // About the size of the last one, and room to spare.
+        let length = self.current().and_then(|current| {
+            let file = current.open().ok()?;
+            file.file().length_bytes().ok()
+        });
+        let fits = self.space.takes_snapshot(length.unwrap_or(0));
+        (force || fits).then(|| self.clone())
     }
 
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
@@ -142,10 +183,14 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         // The file is durable under its name already (see `Snapshots::accept`): when the store is
         // ahead of the log after a crash, it tells that the store got there lawfully.
         self.blocking(move |this| {
-            let mut file = io::BufReader::with_capacity(1024 * 1024, snapshot.open()?);
+            let file = snapshot.open().map_err(|source| SnapshotError::Io {
+                action: "open",
+                path: snapshot.path().to_owned(),
+                source,
+            })?;
             this.state
-                .install_snapshot(&mut file)
-                .map_err(io::Error::other)?;
+                .install_snapshot(&mut io::BufReader::with_capacity(1024 * 1024, file))
+                .map_err(Self::state_error(snapshot.path()))?;
             this.put_current(&snapshot)
         })
         .await
@@ -160,14 +205,13 @@ impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
     type SnapshotData = SnapshotFile;
 
     async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
-        self.blocking(|this| {
-            let snapshot = this
-                .snapshots
-                .build(&this.state)
-                .map_err(io::Error::other)?;
-            this.put_current(&snapshot)?;
-            raft_snapshot(snapshot)
-        })
-        .await
+        let snapshot = self
+            .blocking(|this| {
+                let snapshot = this.snapshots.build(&this.state)?;
+                this.put_current(&snapshot)?;
+                Ok(snapshot)
+            })
+            .await?;
+        raft_snapshot(snapshot)
     }
 }

@@ -23,6 +23,17 @@ pub(crate) enum DerivedError {
     },
 }
 
+impl DerivedError {
+    /// Whether nothing is wrong but that the disk is full.
+    pub(crate) fn is_out_of_space(&self) -> bool {
+        match self {
+            Self::Snapshot(error) => error.is_out_of_space(),
+            Self::State(error) => error.is_out_of_space(),
+            Self::Quarantine { source, .. } => crate::disk::is_out_of_space(source),
+        }
+    }
+}
+
 /// Opens the newest whole snapshot; damaged ones go to quarantine.
 pub(crate) fn open_snapshots(
     file_system: &SharedFileSystem,
@@ -53,6 +64,8 @@ pub(crate) fn open_store(
     let path = data.join("store");
     match State::open(&path) {
         Ok(state) => Ok(state),
+        // A full disk is no damage.
+        Err(error) if error.is_out_of_space() => Err(error.into()),
         Err(error) => {
             tracing::warn!(%error, "the store cannot be opened and is rebuilt");
             report

@@ -10,7 +10,7 @@ use super::order::{Mending, Positions, judge};
 use super::refusal::Refusal;
 use super::store::{DerivedError, install, open_snapshots, open_store};
 use crate::disk::{
-    LockError, OpenMode, SharedFileSystem, TwinError, VolumeLock, create_directories,
+    Ballast, LockError, OpenMode, SharedFileSystem, TwinError, VolumeLock, create_directories,
 };
 use crate::identity::{
     IdentityError, Superblock, SuperblockFile, VolumeState, VoteError, VoteFile,
@@ -97,12 +97,23 @@ pub fn open_volume(
         Err(error @ LockError::Io { .. }) => return Err(Refusal::disk_failure(report, &error)),
     };
 
+    // Opening the store takes space.
+    match Ballast::of(data).release_if_needed(file_system.as_ref()) {
+        Ok(true) => tracing::warn!("the disk is full; the space that was kept for a start is used"),
+        Ok(false) => {}
+        Err(error) => return Err(Refusal::disk_failure(report, &error)),
+    }
     let superblock = open_identity(file_system, options, &mut report)?;
     let identity = superblock.current().clone();
     let vote = open_vote(file_system, data, &mut report)?;
     let mut log = open_the_log(file_system, options, &identity, &mut report)?;
     let derived_error = |report: &RecoveryReport, error: &DerivedError| {
-        Refusal::new(report.clone(), RefusalReason::StoreUnrecoverable, error)
+        let reason = if error.is_out_of_space() {
+            RefusalReason::DiskFull
+        } else {
+            RefusalReason::StoreUnrecoverable
+        };
+        Refusal::new(report.clone(), reason, error)
     };
     let (snapshots, mut snapshot) = open_snapshots(file_system, data, &mut report)
         .map_err(|error| derived_error(&report, &error))?;
@@ -431,7 +442,11 @@ fn purge_through(log: &mut OpenedLog, position: LogPosition) -> Result<(), Deriv
     let as_snapshot_error = |error: LogError| crate::raft::SnapshotError::Io {
         action: "purge the log through",
         path: PathBuf::from("log"),
-        source: std::io::Error::other(error),
+        source: if error.is_out_of_space() {
+            std::io::Error::new(std::io::ErrorKind::StorageFull, error)
+        } else {
+            std::io::Error::other(error)
+        },
     };
     let locations = log
         .files

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::super::node::{Node, NodeError, NodeOptions, PreparedNode};
+use super::super::space::SpaceLimits;
 use super::super::types::{EncodedCommand, MemberAddresses};
 use super::wires::{WiredEntries, WiredNetwork, Wires};
 use crate::disk::SharedFileSystem;
@@ -19,6 +20,10 @@ use crate::recovery::{OpenOptions, Refusal, StorePlace, log_identity, open_volum
 use crate::sparql::update::EvaluationLimits;
 use crate::state::{Command, Digest, Effects, RequestId};
 
+/// Room for one segment and more.
+pub(super) const LIMITS: SpaceLimits = SpaceLimits {
+    reserve_bytes: 256 * 1024,
+};
 const CLUSTER: Uuid = Uuid::from_u128(0xc1);
 const DATA: &str = "/data";
 
@@ -56,7 +61,8 @@ impl Member {
         let (volume, report) = open_volume(&file_system, &open_options())?;
         let id = volume.superblock.current().node_id.0;
         let mut network = None;
-        let prepared = PreparedNode::with(volume, report, LogStore::start_inline, |peers, _| {
+        let start_log = LogStore::start_inline;
+        let prepared = PreparedNode::with(volume, report, LIMITS, start_log, |peers, _| {
             let wires = wires.clone();
             network = Some(WiredNetwork {
                 wires: wires.clone(),

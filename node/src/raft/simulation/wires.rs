@@ -109,6 +109,10 @@ impl WiredClient {
         node.peers()
             .check(Some(&envelope), LocalMarks::of(node.log()))
             .map_err(unreachable)?;
+        self.network
+            .peers
+            .note_responder(self.target, Some(&node.peers().responder()))
+            .map_err(unreachable)?;
         Ok(node)
     }
 
