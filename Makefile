@@ -78,6 +78,13 @@ faults: export QUADRAFT_FAULTS_FACTOR ?= 250
 faults: own-target ## Try a million faults of disks, and print what became of them
 	cargo test --workspace --lib -- log::tests raft::simulation --include-ignored --nocapture
 
+# Three real nodes, killed, damaged, set back and filled up one after another. The seed is printed:
+# QUADRAFT_CHAOS_SEED makes the same choices again.
+.PHONY: chaos
+chaos: export QUADRAFT_CHAOS_SECONDS ?= 3600
+chaos: build ## Let an hour of chaos loose on a cluster, and print what became of it
+	cargo test --workspace --test chaos -- --nocapture
+
 ##: Verification. Nothing here writes into the clone; `make fix` does.
 
 .PHONY: verify

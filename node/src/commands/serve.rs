@@ -20,7 +20,9 @@ use crate::grpc::{self, UnclaimedService};
 use crate::http::{self, HttpOptions};
 use crate::log::LogOptions;
 use crate::metrics::Metrics;
-use crate::raft::{Node, NodeOptions, PreparedNode, SpaceLimits, StopReason};
+use crate::raft::{
+    Node, NodeError, NodeOptions, PreparedNode, Retired, Retirement, SpaceLimits, StopReason,
+};
 use crate::recovery::{OpenOptions, Refusal, StorePlace, Volume, open_volume};
 use crate::sparql::update::EvaluationLimits;
 
@@ -43,13 +45,15 @@ enum ServeError {
     #[error("the volume cannot be claimed")]
     Claim(#[source] crate::identity::IdentityError),
     #[error(transparent)]
-    Node(#[from] crate::raft::NodeError),
+    Node(#[from] NodeError),
     #[error("the peer port failed")]
     Peer(#[source] tonic::transport::Error),
     #[error("the HTTP port failed")]
     Http(#[source] std::io::Error),
     #[error("the disk failed: {0}")]
     DiskFailed(String),
+    #[error(transparent)]
+    Retired(Retired),
     #[error("the Raft core stopped: {0}")]
     CoreStopped(String),
     #[error("a part of the node ended unexpectedly: {0}")]
@@ -59,8 +63,9 @@ enum ServeError {
 impl ServeError {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::NotAMember(_) | Self::Node(crate::raft::NodeError::Options(_)) => ExitCode::Usage,
+            Self::NotAMember(_) | Self::Node(NodeError::Options(_)) => ExitCode::Usage,
             Self::DiskFailed(_) | Self::Claim(_) => ExitCode::DiskFailed,
+            Self::Retired(_) => ExitCode::VolumeRefused,
             _ => ExitCode::Failure,
         }
     }
@@ -107,8 +112,15 @@ pub(super) async fn serve(arguments: ServeArguments) -> ExitCode {
         "{}",
         report.message
     );
+    let found = report.clone();
     match run(arguments, volume, report, stop).await {
         Ok(()) => ExitCode::Success,
+        Err(ServeError::Retired(retired)) => {
+            let refusal = Refusal::new(found, retired.reason(), &retired);
+            tracing::error!("the volume is refused: {}", refusal.report.message);
+            output.report(&refusal.report);
+            refusal.exit_code
+        }
         Err(error) => {
             output.error(&error);
             error.exit_code()
@@ -149,10 +161,10 @@ async fn wait_for_space(data: &Path, limits: SpaceLimits) {
     loop {
         tokio::time::sleep(SPACE_PAUSE).await;
         match RealFileSystem.available_bytes(data) {
-            Ok(bytes) if bytes >= limits.floor_bytes() => return,
+            Ok(bytes) if bytes >= limits.start_bytes() => return,
             Ok(bytes) if looks.is_multiple_of(30) => tracing::warn!(
                 available_bytes = bytes,
-                needed_bytes = limits.floor_bytes(),
+                needed_bytes = limits.start_bytes(),
                 "waiting for space on the disk"
             ),
             Ok(_) => {}
@@ -224,7 +236,8 @@ async fn run(
         None => None,
     };
     let limits = space_limits(&arguments);
-    let (node, peer_listener) = start_node(volume, report, limits, options, peer_listener).await?;
+    let (node, peer_listener, retirement) =
+        start_node(volume, report, limits, options, peer_listener).await?;
     node.run();
     tracing::info!(
         node_id = %node.node_id(),
@@ -260,6 +273,7 @@ async fn run(
         }
         reason = node.stopped() => Err(match reason {
             StopReason::DiskFailed(error) => ServeError::DiskFailed(error),
+            StopReason::Retired(retired) => retire(&retirement, retired),
             StopReason::CoreStopped(error) => ServeError::CoreStopped(error),
         }),
     };
@@ -292,7 +306,7 @@ async fn start_node(
     limits: SpaceLimits,
     options: NodeOptions,
     listener: TcpListener,
-) -> Result<(Arc<Node>, TcpListener), ServeError> {
+) -> Result<(Arc<Node>, TcpListener, Retirement), ServeError> {
     let prepared = PreparedNode::new(volume, report, limits)?;
     let copy = listener
         .into_std()
@@ -310,13 +324,33 @@ async fn start_node(
         copy,
         until_true(finished),
     ));
-    let node = prepared.start(options).await;
+    let retirement = prepared.retirement();
+    let starting = async {
+        prepared.ask_members().await?;
+        prepared.start(options).await
+    };
+    let node = tokio::select! {
+        started = starting => started,
+        retired = retirement.unrepairable() => Err(NodeError::Retired(retired)),
+    };
+    let node = node.map_err(|error| match error {
+        NodeError::Retired(retired) => retire(&retirement, retired),
+        error => ServeError::Node(error),
+    });
     finish.send_replace(true);
     serving
         .await
         .map_err(|error| ServeError::Task(error.to_string()))?
         .map_err(ServeError::Peer)?;
-    Ok((node?, listener))
+    Ok((node?, listener, retirement))
+}
+
+/// The end of a volume that only the other members could tell: the volume itself says so from now on.
+fn retire(retirement: &Retirement, retired: Retired) -> ServeError {
+    match retirement.mark(&retired) {
+        Ok(()) => ServeError::Retired(retired),
+        Err(error) => ServeError::DiskFailed(error.to_string()),
+    }
 }
 
 fn evaluation_limits(arguments: &ServeArguments) -> EvaluationLimits {

@@ -46,7 +46,7 @@ impl RaftService {
     fn check(&self, envelope: Option<&v1::Envelope>) -> Result<(), Status> {
         self.node
             .peers()
-            .check(envelope, self.node.marks())
+            .check(envelope)
             .map_err(|error| refuse_envelope(&error))
     }
 

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -375,6 +376,9 @@ impl LogStore {
     pub fn repair(&self, position: LogPosition, payload: &Bytes) -> Result<(), LogError> {
         let location = {
             let view = lock(&self.view);
+            if let Some(failure) = &view.failure {
+                return Err(stopped(failure, Path::new("log")));
+            }
             if !view.holds(position) {
                 return Ok(());
             }
@@ -403,11 +407,22 @@ impl LogStore {
         lock(&self.view).failure.clone()
     }
 
+    /// Takes it that the disk has failed: nothing may follow.
+    pub(crate) fn stop_for(&self, error: &str) {
+        fail(&self.view, &self.failed, error);
+    }
+
     /// Waits until the disk has failed a write or a sync of the log or the vote.
     pub async fn failed(&self) {
         // The log itself holds a sender.
         let _ = self.failed.subscribe().wait_for(|failed| *failed).await;
     }
+}
+
+/// What everybody is told once the disk has failed.
+fn stopped(failure: &str, folder: &Path) -> LogError {
+    let source = io::Error::other(failure.to_owned());
+    LogError::io("go on writing to", folder, source)
 }
 
 /// Remembers the first failure of the disk: nothing may follow.
@@ -717,12 +732,7 @@ impl Writer {
     fn check_alive(&self) -> Result<(), StoreFailure> {
         match &lock(&self.view).failure {
             None => Ok(()),
-            Some(text) => Err(LogError::io(
-                "go on writing to",
-                &self.files.folder,
-                io::Error::other(text.clone()),
-            )
-            .into()),
+            Some(text) => Err(stopped(text, &self.files.folder).into()),
         }
     }
 

@@ -11,6 +11,8 @@ mod node;
 mod peers;
 mod reads;
 mod repair;
+mod seen;
+mod set_back;
 mod snapshots;
 mod space;
 mod state_machine;
@@ -23,9 +25,10 @@ mod simulation;
 
 pub use compare::start_comparing;
 pub use failure::{Committed, MembershipFailure, ReadFailure, ReadPoint, WriteFailure};
-pub use node::{Node, NodeError, NodeOptions, PreparedNode, StopReason};
+pub use node::{Node, NodeError, NodeOptions, PreparedNode, Retired, Retirement, StopReason};
 pub use reads::Consistency;
 pub use repair::{PeerEntry, RepairSource};
+pub use seen::SetBack;
 pub use snapshots::SnapshotError;
 pub use space::{Room, SpaceLimits, SpaceStatus};
 

@@ -8,20 +8,22 @@ use std::time::{Duration, Instant};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::network::NetSnapshot;
 use openraft::{Config, RaftNetworkFactory, SnapshotPolicy};
-use quadraft_protocol::{NodeId, RecoveryReport, v1};
+use quadraft_protocol::{NodeId, RecoveryReport, RefusalReason, v1};
 use uuid::Uuid;
 
 use super::log_storage::LogStorage;
 use super::network::Network;
-use super::peers::{LocalIdentity, LocalMarks, Peers};
+use super::peers::{LocalIdentity, Peers};
 use super::repair::{MemberEntries, PeerEntries, RepairSource, Repairer};
+use super::seen::{SeenFile, SetBack};
+use super::set_back::{ask_members, mark_volume, start_remembering};
 use super::snapshots::{SnapshotFile, Snapshots};
 use super::space::{Space, SpaceLimits, SpaceWatch, start_handing_over};
 use super::state_machine::StateMachine;
 use super::types::TypeConfig;
 use super::writer::Writer;
 use crate::disk::VolumeLock;
-use crate::identity::{SuperblockFile, VoteFile};
+use crate::identity::{IdentityError, SuperblockFile, VolumeState, VoteFile};
 use crate::log::{LogOptions, LogStore, OpenedLog};
 use crate::position::LogPosition;
 use crate::recovery::Volume;
@@ -53,6 +55,36 @@ pub enum NodeError {
     Log(#[source] std::io::Error),
     #[error("failed to start the Raft core: {0}")]
     Raft(String),
+    #[error(transparent)]
+    Retired(#[from] Retired),
+}
+
+/// Why a volume is never to be served from again under its identity, as only the other members could
+/// tell.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Retired {
+    #[error(transparent)]
+    SetBack(#[from] SetBack),
+    #[error("entry {0} cannot be read, and the other members have it in snapshots only")]
+    Unrepairable(LogPosition),
+}
+
+impl Retired {
+    /// The reason as reports have it.
+    #[must_use]
+    pub fn reason(&self) -> RefusalReason {
+        match self {
+            Self::SetBack(_) => RefusalReason::SetBack,
+            Self::Unrepairable(_) => RefusalReason::LogDamaged,
+        }
+    }
+
+    fn volume_state(&self) -> VolumeState {
+        match self {
+            Self::SetBack(_) => VolumeState::SetBack,
+            Self::Unrepairable(_) => VolumeState::Unrepairable,
+        }
+    }
 }
 
 /// Why a node stopped by itself.
@@ -60,6 +92,8 @@ pub enum NodeError {
 pub enum StopReason {
     /// The disk failed a write or an fsync: what is durable is unknown until the next start.
     DiskFailed(String),
+    /// The volume is never to be served from again.
+    Retired(Retired),
     /// Anything else that ended the Raft core.
     CoreStopped(String),
 }
@@ -100,14 +134,39 @@ pub struct PreparedNode {
     repairer: Arc<Repairer>,
     repair_source: Arc<RepairSource>,
     space: Space,
+    superblock: Arc<Mutex<SuperblockFile>>,
+    members: Arc<dyn PeerEntries>,
     report: RecoveryReport,
     data: PathBuf,
     lock: VolumeLock,
 }
 
+/// What only the other members can tell of a volume: that it cannot be served from any more.
+#[derive(Clone, Debug)]
+pub struct Retirement {
+    repairer: Arc<Repairer>,
+    superblock: Arc<Mutex<SuperblockFile>>,
+}
+
+impl Retirement {
+    /// Waits until an entry is known to be one that cannot be repaired: the Raft core, which needs it
+    /// to start, would wait for ever.
+    pub async fn unrepairable(&self) -> Retired {
+        Retired::Unrepairable(self.repairer.gone().await)
+    }
+
+    /// Writes onto the volume that, and why, no start serves from it any more.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn mark(&self, retired: &Retired) -> Result<(), IdentityError> {
+        mark_volume(&self.superblock, retired.volume_state())
+    }
+}
+
 impl PreparedNode {
-    /// Starts the log of an opened volume that is claimed for a cluster, and the repair of what
-    /// cannot be read of it.
+    /// Starts the log of an opened volume that is claimed for a cluster. What cannot be read of it is
+    /// repaired once the members were asked.
     ///
     /// # Errors
     /// When the log's thread cannot be started.
@@ -135,18 +194,23 @@ impl PreparedNode {
         entries: impl FnOnce(Arc<Peers>, Arc<State>) -> Arc<dyn PeerEntries>,
     ) -> Result<Self, NodeError> {
         let superblock = volume.superblock.current().clone();
-        let peers = Arc::new(Peers::new(LocalIdentity {
+        let file_system = volume.log.files.file_system.clone();
+        let (seen_file, seen) = SeenFile::open(file_system.clone(), &volume.data);
+        let identity = LocalIdentity {
             cluster_uuid: superblock.cluster_uuid,
             node_id: superblock.node_id,
             incarnation: superblock.incarnation,
             boot_count: superblock.boot_count,
-        }));
-        let file_system = volume.log.files.file_system.clone();
+        };
+        let peers = Arc::new(Peers::new(identity, seen));
         let shared_superblock = Arc::new(Mutex::new(volume.superblock));
-        let log = start_log(volume.log, volume.vote, shared_superblock).map_err(NodeError::Log)?;
+        let log = start_log(volume.log, volume.vote, shared_superblock.clone())
+            .map_err(NodeError::Log)?;
+        peers.vouch_by(log.clone());
         let state = Arc::new(volume.state);
-        let repairer = Repairer::new(log.clone(), entries(peers.clone(), state.clone()));
-        repairer.start();
+        let members = entries(peers.clone(), state.clone());
+        let repairer = Repairer::new(log.clone(), members.clone());
+        start_remembering(peers.clone(), state.clone(), log.clone(), seen_file);
         let space = Space::new(limits);
         SpaceWatch {
             space: space.clone(),
@@ -165,6 +229,8 @@ impl PreparedNode {
             peers,
             repairer,
             space,
+            superblock: shared_superblock,
+            members,
             report,
             data: volume.data,
             lock: volume.lock,
@@ -181,6 +247,34 @@ impl PreparedNode {
     #[must_use]
     pub fn repair_source(&self) -> Arc<RepairSource> {
         self.repair_source.clone()
+    }
+
+    /// Asks the other members what they have seen of this node, for a few seconds at most. Nothing is
+    /// promised to anybody before.
+    ///
+    /// # Errors
+    /// When one has seen more than this volume has: it was set back in time.
+    pub async fn ask_members(&self) -> Result<(), NodeError> {
+        ask_members(&self.peers, &self.members)
+            .await
+            .map_err(|set_back| NodeError::Retired(set_back.into()))?;
+        self.take_part();
+        Ok(())
+    }
+
+    /// Gives entries to peers, and takes some from them: from now on they know of this start.
+    fn take_part(&self) {
+        self.repair_source.open();
+        self.repairer.start();
+    }
+
+    /// What [`Self::start`] may have to be given up for.
+    #[must_use]
+    pub fn retirement(&self) -> Retirement {
+        Retirement {
+            repairer: self.repairer.clone(),
+            superblock: self.superblock.clone(),
+        }
     }
 
     /// Starts the Raft core. It does nothing by itself until [`Node::run`].
@@ -202,6 +296,7 @@ impl PreparedNode {
         N: RaftNetworkFactory<TypeConfig>,
         N::Network: NetSnapshot<TypeConfig, SnapshotData = SnapshotFile>,
     {
+        self.take_part();
         let config = raft_config(&options)?;
         let state_machine = StateMachine::new(
             self.state.clone(),
@@ -285,6 +380,8 @@ impl Node {
         tokio::select! {
             // Also when nothing is asked of the log that would tell the core.
             () = self.log.failed() => self.stop_reason(String::new()),
+            set_back = self.peers.set_back() => StopReason::Retired(set_back.into()),
+            entry = self.repairer.gone() => StopReason::Retired(Retired::Unrepairable(entry)),
             reason = self.core_stopped() => reason,
         }
     }
@@ -374,11 +471,6 @@ impl Node {
         let leader = metrics.current_leader?;
         let addresses = metrics.membership_config.get_node(&leader)?;
         Some((leader, addresses.peer.clone()))
-    }
-
-    /// Where this node stands, to be compared with what peers have seen of it.
-    pub(crate) fn marks(&self) -> LocalMarks {
-        LocalMarks::of(&self.log)
     }
 
     /// A leader was heard just now.

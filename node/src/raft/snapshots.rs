@@ -8,7 +8,7 @@ use std::io::{self, BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::disk::{FileStream, failed_sync, OpenMode, SharedFileSystem, create_directories};
+use crate::disk::{FileStream, OpenMode, SharedFileSystem, create_directories, failed_sync};
 use crate::position::LogPosition;
 use crate::state::{SnapshotSummary, State, StateError, verify_snapshot};
 

@@ -51,8 +51,13 @@ impl SpaceLimits {
     }
 
     /// Below this nothing but the log is written.
+    fn floor_bytes(self) -> u64 {
+        self.reserve_bytes / 16
+    }
+
+    /// What is held for a start on a full disk, and needed for it.
     #[must_use]
-    pub fn floor_bytes(self) -> u64 {
+    pub fn start_bytes(self) -> u64 {
         self.reserve_bytes / 4
     }
 
@@ -139,7 +144,7 @@ impl Space {
     pub(crate) fn takes_snapshot(&self, length_bytes: u64) -> bool {
         let wanted = length_bytes
             .saturating_mul(SNAPSHOT_FACTOR)
-            .saturating_add(self.limits.floor_bytes());
+            .saturating_add(self.limits.start_bytes());
         self.status().available_bytes >= wanted
     }
 
@@ -201,6 +206,10 @@ impl SpaceWatch {
                 return;
             }
         }
+        // What had been kept for a start is needed to go on.
+        if self.space.status().room == Room::Exhausted {
+            self.release_ballast();
+        }
         let SpaceStatus {
             room,
             available_bytes,
@@ -211,8 +220,22 @@ impl SpaceWatch {
             self.log.try_again();
         }
         let limits = self.space.limits;
-        if room == Room::Enough && available_bytes >= limits.resume_bytes() + limits.floor_bytes() {
-            self.hold_ballast(limits.floor_bytes());
+        if room == Room::Enough && available_bytes >= limits.resume_bytes() + limits.start_bytes() {
+            self.hold_ballast(limits.start_bytes());
+        }
+    }
+
+    fn release_ballast(&self) {
+        let file_system = self.file_system.as_ref();
+        match Ballast::of(&self.data).release_if_needed(file_system) {
+            Ok(true) => {
+                tracing::warn!("the space that was kept for a start is used");
+                if let Ok(available_bytes) = file_system.available_bytes(&self.data) {
+                    self.space.note(available_bytes);
+                }
+            }
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "the space that was kept cannot be used"),
         }
     }
 
@@ -292,8 +315,8 @@ mod tests {
         assert_eq!(judged(Room::Enough, 99), Room::Short);
         assert_eq!(judged(Room::Short, 124), Room::Short);
         assert_eq!(judged(Room::Short, 125), Room::Enough);
-        assert_eq!(judged(Room::Enough, 24), Room::Exhausted);
-        assert_eq!(judged(Room::Exhausted, 25), Room::Short);
+        assert_eq!(judged(Room::Enough, 5), Room::Exhausted);
+        assert_eq!(judged(Room::Exhausted, 6), Room::Short);
         assert_eq!(judged(Room::Exhausted, 124), Room::Short);
         assert_eq!(judged(Room::Exhausted, 125), Room::Enough);
     }

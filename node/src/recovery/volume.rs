@@ -73,6 +73,12 @@ enum IdentityProblem {
     NobodyToRepairFrom { entry: LogPosition },
     #[error("a restore onto this volume has not finished: run it again, or empty the volume")]
     RestoreIncomplete,
+    #[error(
+        "a peer has seen more of this node than is on the volume: it was set back to an earlier state"
+    )]
+    SetBack,
+    #[error("entries of the log cannot be read, and the other members have them in snapshots only")]
+    Unrepairable,
 }
 
 /// Opens the volume, mends what may be mended, and counts the start.
@@ -208,12 +214,19 @@ fn open_identity(
     if !found.is_nil() {
         report.cluster_uuid = Some(found.to_string());
     }
-    if superblock.current().state == VolumeState::Restoring {
-        return Err(Refusal::new(
-            report.clone(),
+    let unusable = match superblock.current().state {
+        VolumeState::Normal => None,
+        VolumeState::Restoring => Some((
             RefusalReason::RestoreIncomplete,
-            &IdentityProblem::RestoreIncomplete,
-        ));
+            IdentityProblem::RestoreIncomplete,
+        )),
+        VolumeState::SetBack => Some((RefusalReason::SetBack, IdentityProblem::SetBack)),
+        VolumeState::Unrepairable => {
+            Some((RefusalReason::LogDamaged, IdentityProblem::Unrepairable))
+        }
+    };
+    if let Some((reason, problem)) = unusable {
+        return Err(Refusal::new(report.clone(), reason, &problem));
     }
     if let Some(expected) = options.cluster_uuid
         && !found.is_nil()

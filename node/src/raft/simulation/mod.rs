@@ -8,5 +8,8 @@
 )]
 
 mod cluster;
+mod disk_failures;
+mod full_disks;
 mod matrix;
+mod set_back;
 mod wires;

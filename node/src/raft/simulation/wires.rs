@@ -13,10 +13,12 @@ use openraft::raft::{
 };
 use openraft::storage::Snapshot;
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
+use quadraft_protocol::v1;
 
 use super::super::node::Node;
-use super::super::peers::{LocalMarks, Peers};
+use super::super::peers::Peers;
 use super::super::repair::{PeerEntries, PeerEntry, RepairSource};
+use super::super::seen::SeenMember;
 use super::super::snapshots::SnapshotFile;
 use super::super::state_machine::StateMachine;
 use super::super::types::{MemberAddresses, TypeConfig, Vote, to_position};
@@ -40,6 +42,12 @@ impl Wires {
     pub(super) fn serve(&self, node: &Arc<Node>) {
         let id = node.node_id().0;
         self.nodes.lock().unwrap().insert(id, node.clone());
+    }
+
+    /// Takes a node off the network.
+    pub(super) fn cut(&self, id: u64) {
+        self.nodes.lock().unwrap().remove(&id);
+        self.sources.lock().unwrap().remove(&id);
     }
 
     fn node(&self, id: u64) -> Option<Arc<Node>> {
@@ -69,6 +77,17 @@ impl PeerEntries for WiredEntries {
             .check(Some(&self.peers.envelope(peer)))
             .map_err(|error| error.to_string())?;
         Ok(names.iter().map(|name| source.entry(*name)).collect())
+    }
+
+    async fn seen(&self, peer: u64) -> Result<Option<SeenMember>, String> {
+        let source = self.wires.sources.lock().unwrap().get(&peer).cloned();
+        let source = source.ok_or_else(|| "it cannot be reached".to_owned())?;
+        let identity = self.peers.identity();
+        let seen = source.seen(&v1::SeenRequest {
+            cluster_uuid: identity.cluster_uuid.to_string(),
+            node_id: identity.node_id.0,
+        })?;
+        Ok(seen.as_ref().and_then(SeenMember::read))
     }
 }
 
@@ -106,9 +125,7 @@ impl WiredClient {
         let node = self.network.wires.node(self.target);
         let node = node.ok_or_else(|| unreachable("it cannot be reached"))?;
         let envelope = self.network.peers.envelope(self.target);
-        node.peers()
-            .check(Some(&envelope), LocalMarks::of(node.log()))
-            .map_err(unreachable)?;
+        node.peers().check(Some(&envelope)).map_err(unreachable)?;
         self.network
             .peers
             .note_responder(self.target, Some(&node.peers().responder()))
