@@ -373,7 +373,9 @@ impl Chaos {
                 self.nodes[victim].kill().await.unwrap();
                 let mut candidates = segments(&data).unwrap();
                 candidates.push(data.join("vote"));
-                candidates.extend(files(&data.join("snapshots"), |_| true));
+                candidates.extend(files(&data.join("snapshots"), |path| {
+                    std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0)
+                }));
                 let path = self.pick(&candidates);
                 let file = std::fs::File::options().write(true).open(&path).unwrap();
                 let length = self.random.random_range(0..file.metadata().unwrap().len());

@@ -554,9 +554,7 @@ impl Writer {
             parked.behind.push_back(operation);
             return None;
         }
-        let Some(Parked { mut batch, behind }) = self.parked.take() else {
-            return None;
-        };
+        let Parked { mut batch, behind } = self.parked.take()?;
         self.flush(&mut batch);
         for operation in behind {
             self.run_one(operation);

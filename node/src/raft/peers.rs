@@ -244,8 +244,11 @@ impl Peers {
         if seen.incarnation != self.identity.incarnation {
             return Ok(());
         }
-        judge(marks, seen.marks, just_started)
-            .inspect_err(|set_back| drop(self.set_back.send_replace(Some(set_back.clone()))))
+        let judged = judge(marks, seen.marks, just_started);
+        if let Err(set_back) = &judged {
+            self.set_back.send_replace(Some(set_back.clone()));
+        }
+        judged
     }
 
     /// Waits until a peer has shown that this volume was set back.

@@ -433,7 +433,8 @@ mod tests {
         assert!(gone(&[purged.clone(), purged.clone()]));
         assert!(gone(&[not_held.clone(), purged.clone()]));
         assert!(gone(&[PeerEntry::Unreadable, purged.clone()]));
-        assert!(!gone(&[purged.clone()]), "one has not answered");
+        let one = std::slice::from_ref(&purged);
+        assert!(!gone(one), "one has not answered");
         assert!(!gone(&[purged, held]));
         assert!(!gone(&[not_held.clone(), not_held]), "nobody has its data");
     }

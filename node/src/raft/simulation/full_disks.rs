@@ -109,8 +109,9 @@ fn with_all_disks_nearly_full_writes_are_refused_unproposed_and_go_on_by_themsel
             let (_, leader) = cluster.leader().await;
             match update(&leader, 3).await {
                 WriterAnswer::Committed(_) => break,
-                WriterAnswer::NotLeader | WriterAnswer::Lost => {}
-                WriterAnswer::Failed(WriteFailure::NoLeader) => {}
+                WriterAnswer::NotLeader
+                | WriterAnswer::Lost
+                | WriterAnswer::Failed(WriteFailure::NoLeader) => {}
                 other => panic!("{other:?}"),
             }
             patience.pause("a write").await;
