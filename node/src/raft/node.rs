@@ -8,22 +8,23 @@ use std::time::{Duration, Instant};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::network::NetSnapshot;
 use openraft::{Config, RaftNetworkFactory, SnapshotPolicy};
-use quadraft_protocol::{NodeId, RecoveryReport, RefusalReason, v1};
+use quadraft_protocol::{NodeId, RecoveryReport, v1};
 use uuid::Uuid;
 
 use super::log_storage::LogStorage;
 use super::network::Network;
 use super::peers::{LocalIdentity, Peers};
 use super::repair::{MemberEntries, PeerEntries, RepairSource, Repairer};
-use super::seen::{SeenFile, SetBack};
-use super::set_back::{ask_members, mark_volume, start_remembering};
+use super::retirement::{Retired, Retirement};
+use super::seen::SeenFile;
+use super::set_back::{ask_members, start_remembering};
 use super::snapshots::{SnapshotFile, Snapshots};
 use super::space::{Space, SpaceLimits, SpaceWatch, start_handing_over};
 use super::state_machine::StateMachine;
 use super::types::TypeConfig;
 use super::writer::Writer;
 use crate::disk::VolumeLock;
-use crate::identity::{IdentityError, SuperblockFile, VolumeState, VoteFile};
+use crate::identity::{SuperblockFile, VoteFile};
 use crate::log::{LogOptions, LogStore, OpenedLog};
 use crate::position::LogPosition;
 use crate::recovery::Volume;
@@ -57,34 +58,6 @@ pub enum NodeError {
     Raft(String),
     #[error(transparent)]
     Retired(#[from] Retired),
-}
-
-/// Why a volume is never to be served from again under its identity, as only the other members could
-/// tell.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Retired {
-    #[error(transparent)]
-    SetBack(#[from] SetBack),
-    #[error("entry {0} cannot be read, and the other members have it in snapshots only")]
-    Unrepairable(LogPosition),
-}
-
-impl Retired {
-    /// The reason as reports have it.
-    #[must_use]
-    pub fn reason(&self) -> RefusalReason {
-        match self {
-            Self::SetBack(_) => RefusalReason::SetBack,
-            Self::Unrepairable(_) => RefusalReason::LogDamaged,
-        }
-    }
-
-    fn volume_state(&self) -> VolumeState {
-        match self {
-            Self::SetBack(_) => VolumeState::SetBack,
-            Self::Unrepairable(_) => VolumeState::Unrepairable,
-        }
-    }
 }
 
 /// Why a node stopped by itself.
@@ -139,29 +112,6 @@ pub struct PreparedNode {
     report: RecoveryReport,
     data: PathBuf,
     lock: VolumeLock,
-}
-
-/// What only the other members can tell of a volume: that it cannot be served from any more.
-#[derive(Clone, Debug)]
-pub struct Retirement {
-    repairer: Arc<Repairer>,
-    superblock: Arc<Mutex<SuperblockFile>>,
-}
-
-impl Retirement {
-    /// Waits until an entry is known to be one that cannot be repaired: the Raft core, which needs it
-    /// to start, would wait for ever.
-    pub async fn unrepairable(&self) -> Retired {
-        Retired::Unrepairable(self.repairer.gone().await)
-    }
-
-    /// Writes onto the volume that, and why, no start serves from it any more.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub fn mark(&self, retired: &Retired) -> Result<(), IdentityError> {
-        mark_volume(&self.superblock, retired.volume_state())
-    }
 }
 
 impl PreparedNode {
@@ -271,10 +221,7 @@ impl PreparedNode {
     /// What [`Self::start`] may have to be given up for.
     #[must_use]
     pub fn retirement(&self) -> Retirement {
-        Retirement {
-            repairer: self.repairer.clone(),
-            superblock: self.superblock.clone(),
-        }
+        Retirement::new(self.repairer.clone(), self.superblock.clone())
     }
 
     /// Starts the Raft core. It does nothing by itself until [`Node::run`].

@@ -1,7 +1,7 @@
 //! A volume that was set back in time is refused before it takes part.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -10,7 +10,6 @@ use quadraft_protocol::NodeId;
 use super::peers::Peers;
 use super::repair::{PeerEntries, other_members};
 use super::seen::{SeenFile, SetBack};
-use crate::identity::{IdentityError, SuperblockFile, VolumeState};
 use crate::log::LogStore;
 use crate::state::State;
 
@@ -47,21 +46,6 @@ pub(super) async fn ask_members(
         }
     }
     Ok(())
-}
-
-/// Writes onto the volume why it is never to be served from again: it is refused from now on, whoever
-/// can be asked.
-///
-/// # Errors
-/// When the disk fails.
-pub(super) fn mark_volume(
-    superblock: &Mutex<SuperblockFile>,
-    state: VolumeState,
-) -> Result<(), IdentityError> {
-    superblock
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .update(|superblock| superblock.state = state)
 }
 
 /// Writes down what is seen of the others, now and then, for as long as anybody else has the peers.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::super::node::{NodeError, Retired};
+use super::super::node::NodeError;
+use super::super::retirement::Retired;
 use super::cluster::{Member, Patience, Running, form, place_of, run};
 use super::wires::Wires;
 use crate::disk::SharedFileSystem;
