@@ -88,6 +88,13 @@ faults: own-target ## Try a million faults of disks, and print what became of th
 fuzz: build ## Fuzz everything that reads bytes from disk or network (FUZZ_SECONDS=60 a target)
 	@packaging/fuzz
 
+# Three real nodes, killed, damaged, set back and filled up one after another. The seed is printed:
+# QUADRAFT_CHAOS_SEED makes the same choices again.
+.PHONY: chaos
+chaos: export QUADRAFT_CHAOS_SECONDS ?= 3600
+chaos: build ## Let an hour of chaos loose on a cluster, and print what became of it
+	cargo test --workspace --test chaos -- --nocapture
+
 ##: Verification. Nothing here writes into the clone; `make fix` does.
 
 .PHONY: verify

@@ -33,6 +33,41 @@ pub fn make_vote_unreadable(data: &Path) -> io::Result<()> {
         .try_for_each(|copy| flip_a_bit(&data.join("vote"), copy + TWIN_PAYLOAD_OFFSET_BYTES))
 }
 
+/// Where a segment has something that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegmentPart {
+    Payload,
+    RecordHeader,
+    BatchHeader,
+    Identifiers,
+    Header,
+}
+
+/// Places of every part of a segment that is in use, each with its length.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn places(segment: &Path, part: SegmentPart) -> io::Result<Vec<(u64, u64)>> {
+    const BLOCK_BYTES: u64 = 4096;
+    let length = std::fs::metadata(segment)?.len();
+    let find = |magic: &[u8; 4], step: usize, used: u64| -> io::Result<Vec<(u64, u64)>> {
+        let bytes = std::fs::read(segment)?;
+        let starts = (0..bytes.len().saturating_sub(4)).step_by(step);
+        Ok(starts
+            .filter(|start| &bytes[*start..start + 4] == magic)
+            .map(|start| (start as u64, used))
+            .collect())
+    };
+    match part {
+        SegmentPart::Payload => payloads(segment),
+        SegmentPart::RecordHeader => find(b"QREC", 8, RECORD_HEADER_BYTES),
+        SegmentPart::BatchHeader => find(b"QBAT", 4096, 64),
+        // The first slot; the others may not be in use.
+        SegmentPart::Identifiers => find(b"QIDB", 512, 80),
+        SegmentPart::Header => Ok(vec![(0, 180), (length - BLOCK_BYTES, 180)]),
+    }
+}
+
 /// Segments of a volume's log, oldest first.
 ///
 /// # Errors

@@ -35,6 +35,10 @@ pub enum RefusalReason {
     StoreUnrecoverable,
     RestoreIncomplete,
     InUse,
+    /// A peer has seen more of this node than is on the volume.
+    SetBack,
+    /// Nothing is damaged: the volume can be opened once there is space.
+    DiskFull,
 }
 
 /// What recovery found and did when a volume was opened.

@@ -89,6 +89,10 @@ pub(super) struct ServeArguments {
     /// Length that log segments are preallocated with.
     #[arg(long, env = "QUADRAFT_SEGMENT_BYTES", default_value_t = 64 * 1024 * 1024, value_parser = clap::value_parser!(u64).range(65_536..))]
     pub(super) segment_bytes: u64,
+    /// Bytes that are kept free on the disk: with fewer, no writes are taken and leadership is handed
+    /// on [default: two log segments and 64 MiB].
+    #[arg(long, env = "QUADRAFT_DISK_RESERVE_BYTES")]
+    pub(super) disk_reserve_bytes: Option<u64>,
     /// Longest request body.
     #[arg(long, env = "QUADRAFT_MAXIMUM_REQUEST_BYTES", default_value_t = 64 * 1024 * 1024, value_parser = clap::value_parser!(u64).range(1024..=134_217_728))]
     pub(super) maximum_request_bytes: u64,

@@ -22,7 +22,7 @@ fn write_failure(failure: raft::WriteFailure) -> http::WriteFailure {
         raft::WriteFailure::NoLeader => http::WriteFailure::NoLeader,
         raft::WriteFailure::Overloaded => http::WriteFailure::Overloaded,
         raft::WriteFailure::OutcomeUnknown => http::WriteFailure::OutcomeUnknown,
-        raft::WriteFailure::ReadOnly(reason) => http::WriteFailure::ReadOnly(reason),
+        raft::WriteFailure::DiskFull(reason) => http::WriteFailure::DiskFull(reason),
         raft::WriteFailure::Stopped => http::WriteFailure::Stopped,
     }
 }
@@ -136,6 +136,8 @@ impl http::Database for NodeDatabase {
             "last_log_index": status.last_log_id.map(|log_id| log_id.index),
             "committed_index": status.committed.map(|log_id| log_id.index),
             "applied_index": status.applied.map(|log_id| log_id.index),
+            "disk_available_bytes": status.disk_available_bytes,
+            "disk_is_short": status.disk_is_short,
             "unreadable_entries": status.unreadable.len(),
             "repaired_from_peers": status.repaired_from_peers.len(),
             "snapshot_index": status.snapshot.map(|log_id| log_id.index),

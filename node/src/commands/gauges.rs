@@ -78,7 +78,7 @@ impl Collector for NodeCollector {
         let status = self.0.status();
         let index = |log_id: Option<v1::LogId>| log_id.map_or(0, |log_id| log_id.index);
         let report = self.0.recovery_report();
-        let gauges: [NamedGauge; 16] = [
+        let gauges: [NamedGauge; 18] = [
             ("quadraft_raft_term", "The current term", status.term),
             (
                 "quadraft_raft_is_leader",
@@ -114,6 +114,16 @@ impl Collector for NodeCollector {
                 "quadraft_log_repaired_entries",
                 "Entries of the log that were repaired from peers since the start",
                 status.repaired_from_peers.len() as u64,
+            ),
+            (
+                "quadraft_disk_available_bytes",
+                "Bytes that are left on the disk",
+                status.disk_available_bytes,
+            ),
+            (
+                "quadraft_disk_is_short",
+                "Whether no writes are taken for want of space",
+                u64::from(status.disk_is_short),
             ),
             (
                 "quadraft_raft_snapshot_index",

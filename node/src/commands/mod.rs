@@ -19,12 +19,16 @@ mod serve;
 mod verify;
 
 use std::process;
+use std::time::Duration;
 
 use quadraft_protocol::ExitCode;
 
 pub use arguments::Arguments;
 use arguments::{Command, LogFormat};
 use output::Output;
+
+/// How long work that is under way may hold up the end of the process.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Runs a command to its end.
 #[must_use]
@@ -49,8 +53,9 @@ pub fn run(arguments: Arguments) -> process::ExitCode {
         Command::Backup(options) => runtime.block_on(backup::backup(options)),
         Command::Restore(options) => runtime.block_on(restore::restore(options)),
     };
-    // Nothing that is still running may hold the process back: what counts is durable.
-    runtime.shutdown_background();
+    // RocksDB takes the process down with a signal when it is still used while the process ends: the
+    // exit code would be lost. Nothing may hold it back for long either: what counts is durable.
+    runtime.shutdown_timeout(SHUTDOWN_DEADLINE);
     code.into()
 }
 

@@ -63,6 +63,7 @@ fn promises_are_lost(report: &RecoveryReport) -> bool {
                 | RefusalReason::LogMissing
                 | RefusalReason::LogInconsistent
                 | RefusalReason::StoreUnrecoverable
+                | RefusalReason::SetBack
         )
     )
 }

@@ -1,10 +1,11 @@
 //! `serve`: opens the volume, joins or forms its cluster, and serves until it is told to stop.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use quadraft_protocol::{ExitCode, v1};
+use quadraft_protocol::{ExitCode, RecoveryReport, RefusalReason, v1};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -14,18 +15,22 @@ use super::arguments::ServeArguments;
 use super::bootstrap::{claim_for_new_cluster, initialise, peer_address, unshare};
 use super::database::NodeDatabase;
 use super::gauges;
-use crate::disk::{RealFileSystem, SharedFileSystem};
+use crate::disk::{FileSystem as _, RealFileSystem, SharedFileSystem};
 use crate::grpc::{self, UnclaimedService};
 use crate::http::{self, HttpOptions};
 use crate::log::LogOptions;
 use crate::metrics::Metrics;
-use crate::raft::{Node, NodeOptions, PreparedNode, StopReason};
+use crate::raft::{
+    Node, NodeError, NodeOptions, PreparedNode, Retired, Retirement, SpaceLimits, StopReason,
+};
 use crate::recovery::{OpenOptions, Refusal, StorePlace, Volume, open_volume};
 use crate::scrub::{ScrubOptions, start_scrubbing};
 use crate::sparql::update::EvaluationLimits;
 
 /// Kubernetes waits 30 seconds before it kills; leadership is handed on within this.
 const TRANSFER_DEADLINE: Duration = Duration::from_secs(5);
+/// Between two looks at a disk that is too full to start on.
+const SPACE_PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 enum ServeError {
@@ -41,7 +46,7 @@ enum ServeError {
     #[error("the volume cannot be claimed")]
     Claim(#[source] crate::identity::IdentityError),
     #[error(transparent)]
-    Node(#[from] crate::raft::NodeError),
+    Node(#[from] NodeError),
     #[error("the peer port failed")]
     Peer(#[source] tonic::transport::Error),
     #[error("the HTTP port failed")]
@@ -52,6 +57,8 @@ enum ServeError {
     StoreDamaged(String),
     #[error("failed to start a thread")]
     Thread(#[source] std::io::Error),
+    #[error(transparent)]
+    Retired(Retired),
     #[error("the Raft core stopped: {0}")]
     CoreStopped(String),
     #[error("a part of the node ended unexpectedly: {0}")]
@@ -61,8 +68,9 @@ enum ServeError {
 impl ServeError {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::NotAMember(_) | Self::Node(crate::raft::NodeError::Options(_)) => ExitCode::Usage,
+            Self::NotAMember(_) | Self::Node(NodeError::Options(_)) => ExitCode::Usage,
             Self::DiskFailed(_) | Self::Claim(_) => ExitCode::DiskFailed,
+            Self::Retired(_) => ExitCode::VolumeRefused,
             _ => ExitCode::Failure,
         }
     }
@@ -78,11 +86,17 @@ pub(super) async fn serve(arguments: ServeArguments) -> ExitCode {
         },
         store: StorePlace::Volume,
     };
-    let opened = tokio::task::spawn_blocking(move || {
-        let file_system: SharedFileSystem = Arc::new(RealFileSystem);
-        open_volume(&file_system, &options)
-    })
-    .await;
+    let stop = match stop_signal() {
+        Ok(stop) => stop,
+        Err(error) => {
+            output.error(&error);
+            return error.exit_code();
+        }
+    };
+    let opened = tokio::select! {
+        opened = open(&options, space_limits(&arguments)) => opened,
+        () = until_true(stop.clone()) => return ExitCode::Success,
+    };
     let (volume, report) = match opened {
         Ok(Ok(opened)) => opened,
         Ok(Err(Refusal { report, exit_code })) => {
@@ -91,8 +105,8 @@ pub(super) async fn serve(arguments: ServeArguments) -> ExitCode {
             return exit_code;
         }
         Err(error) => {
-            output.error(&ServeError::Task(error.to_string()));
-            return ExitCode::Failure;
+            output.error(&error);
+            return error.exit_code();
         }
     };
     tracing::info!(
@@ -103,13 +117,73 @@ pub(super) async fn serve(arguments: ServeArguments) -> ExitCode {
         "{}",
         report.message
     );
-    match run(arguments, volume, report).await {
+    let found = report.clone();
+    match run(arguments, volume, report, stop).await {
         Ok(()) => ExitCode::Success,
+        Err(ServeError::Retired(retired)) => {
+            let refusal = Refusal::new(found, retired.reason(), &retired);
+            tracing::error!("the volume is refused: {}", refusal.report.message);
+            output.report(&refusal.report);
+            refusal.exit_code
+        }
         Err(error) => {
             output.error(&error);
             error.exit_code()
         }
     }
+}
+
+/// Opens the volume. A full disk is waited for: to end would only be to be started again.
+async fn open(
+    options: &OpenOptions,
+    limits: SpaceLimits,
+) -> Result<Result<(Volume, RecoveryReport), Refusal>, ServeError> {
+    loop {
+        let options = options.clone();
+        let data = options.data.clone();
+        let opened = tokio::task::spawn_blocking(move || {
+            let file_system: SharedFileSystem = Arc::new(RealFileSystem);
+            open_volume(&file_system, &options)
+        })
+        .await
+        .map_err(|error| ServeError::Task(error.to_string()))?;
+        match opened {
+            Err(Refusal { report, .. }) if report.reason == Some(RefusalReason::DiskFull) => {
+                tracing::error!(
+                    "the volume cannot be opened on a full disk: {}",
+                    report.message
+                );
+                wait_for_space(&data, limits).await;
+            }
+            opened => return Ok(opened),
+        }
+    }
+}
+
+/// Waits until more is left than what only the log may use, and says so now and then.
+async fn wait_for_space(data: &Path, limits: SpaceLimits) {
+    let mut looks = 0_u64;
+    loop {
+        tokio::time::sleep(SPACE_PAUSE).await;
+        match RealFileSystem.available_bytes(data) {
+            Ok(bytes) if bytes >= limits.start_bytes() => return,
+            Ok(bytes) if looks.is_multiple_of(30) => tracing::warn!(
+                available_bytes = bytes,
+                needed_bytes = limits.start_bytes(),
+                "waiting for space on the disk"
+            ),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "the space on the disk cannot be told"),
+        }
+        looks += 1;
+    }
+}
+
+fn space_limits(arguments: &ServeArguments) -> SpaceLimits {
+    arguments.disk_reserve_bytes.map_or_else(
+        || SpaceLimits::for_segments(arguments.segment_bytes),
+        |reserve_bytes| SpaceLimits { reserve_bytes },
+    )
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
@@ -141,12 +215,12 @@ async fn until_true(mut receiver: watch::Receiver<bool>) {
 async fn run(
     arguments: ServeArguments,
     volume: Volume,
-    report: quadraft_protocol::RecoveryReport,
+    report: RecoveryReport,
+    stop: watch::Receiver<bool>,
 ) -> Result<(), ServeError> {
     if !arguments.members.is_empty() && !arguments.members.contains(&arguments.listen) {
         return Err(ServeError::NotAMember(arguments.listen));
     }
-    let stop = stop_signal()?;
     let peer_listen = arguments
         .peer_listen
         .unwrap_or_else(|| peer_address(arguments.listen));
@@ -166,7 +240,9 @@ async fn run(
         Some(address) => Some(listen(address).await?),
         None => None,
     };
-    let (node, peer_listener) = start_node(volume, report, options, peer_listener).await?;
+    let limits = space_limits(&arguments);
+    let (node, peer_listener, retirement) =
+        start_node(volume, report, limits, options, peer_listener).await?;
     node.run();
     tracing::info!(
         node_id = %node.node_id(),
@@ -209,6 +285,7 @@ async fn run(
                 node.stop(TRANSFER_DEADLINE).await;
                 ServeError::StoreDamaged(what)
             }
+            StopReason::Retired(retired) => retire(&retirement, retired),
             StopReason::CoreStopped(error) => ServeError::CoreStopped(error),
         }),
     };
@@ -238,11 +315,12 @@ async fn run(
 /// peer port gives peers the entries that they miss: members that are all damaged repair each other.
 async fn start_node(
     volume: Volume,
-    report: quadraft_protocol::RecoveryReport,
+    report: RecoveryReport,
+    limits: SpaceLimits,
     options: NodeOptions,
     listener: TcpListener,
-) -> Result<(Arc<Node>, TcpListener), ServeError> {
-    let prepared = PreparedNode::new(volume, report)?;
+) -> Result<(Arc<Node>, TcpListener, Retirement), ServeError> {
+    let prepared = PreparedNode::new(volume, report, limits)?;
     let copy = listener
         .into_std()
         .and_then(|listener| Ok((listener.try_clone()?, listener)))
@@ -259,13 +337,33 @@ async fn start_node(
         copy,
         until_true(finished),
     ));
-    let node = prepared.start(options).await;
+    let retirement = prepared.retirement();
+    let starting = async {
+        prepared.ask_members().await?;
+        prepared.start(options).await
+    };
+    let node = tokio::select! {
+        started = starting => started,
+        retired = retirement.unrepairable() => Err(NodeError::Retired(retired)),
+    };
+    let node = node.map_err(|error| match error {
+        NodeError::Retired(retired) => retire(&retirement, retired),
+        error => ServeError::Node(error),
+    });
     finish.send_replace(true);
     serving
         .await
         .map_err(|error| ServeError::Task(error.to_string()))?
         .map_err(ServeError::Peer)?;
-    Ok((node?, listener))
+    Ok((node?, listener, retirement))
+}
+
+/// The end of a volume that only the other members could tell: the volume itself says so from now on.
+fn retire(retirement: &Retirement, retired: Retired) -> ServeError {
+    match retirement.mark(&retired) {
+        Ok(()) => ServeError::Retired(retired),
+        Err(error) => ServeError::DiskFailed(error.to_string()),
+    }
 }
 
 fn evaluation_limits(arguments: &ServeArguments) -> EvaluationLimits {

@@ -4,6 +4,7 @@
 //! the disk through these traits, so that tests can put a faulty or recording disk in their place.
 //! RocksDB has its own way to the disk; what it holds is derived and may always be rebuilt.
 
+mod ballast;
 mod durable;
 mod lock;
 mod real;
@@ -17,6 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use ballast::Ballast;
 pub use durable::{create_directories, quarantine, remove_durably, write_durably};
 pub use lock::{LockError, VolumeLock};
 pub use real::RealFileSystem;
@@ -156,6 +158,21 @@ pub trait File: Debug + Send + Sync {
     /// # Errors
     /// Those of the operating system.
     fn forget_cached(&self) -> io::Result<()>;
+}
+
+/// Whether an operation failed for want of space: the disk is full, or a quota is used up.
+#[must_use]
+pub fn is_out_of_space(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+/// The failure of a sync, whatever it was: what is durable is unknown, so it is never taken for one
+/// that may be tried again.
+pub(crate) fn failed_sync(error: io::Error) -> io::Error {
+    io::Error::other(error)
 }
 
 /// Reads exactly `length_bytes` at `offset_bytes`.

@@ -46,6 +46,14 @@ pub enum TwinError {
     },
 }
 
+impl TwinError {
+    /// Whether there was no space.
+    #[must_use]
+    pub fn is_out_of_space(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if super::is_out_of_space(source))
+    }
+}
+
 /// What reading both copies gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TwinRead {
@@ -316,7 +324,7 @@ impl Twin {
     fn write_copy(&self, bytes: &[u8], offset: u64) -> Result<(), TwinError> {
         self.file
             .write_at(bytes, offset)
-            .and_then(|()| self.file.sync())
+            .and_then(|()| self.file.sync().map_err(super::failed_sync))
             .map_err(|source| TwinError::Io {
                 action: "write",
                 path: self.path.clone(),

@@ -129,6 +129,9 @@ fn messages() -> Vec<Vec<u8>> {
             vote_term: 5,
             acknowledged_index: 6,
         }),
+        sender_vote_term: 3,
+        sender_log_end: 7,
+        seen_of_others: Vec::new(),
     };
     let log_id = v1::LogId { term: 2, index: 9 };
     let vote = v1::Vote {
@@ -140,6 +143,9 @@ fn messages() -> Vec<Vec<u8>> {
         node_id: 0x22,
         incarnation: identity,
         boot_count: 4,
+        disk_is_short: false,
+        vote_term: 3,
+        log_end: 7,
     };
     let append = v1::AppendEntriesRequest {
         envelope: Some(envelope.clone()),

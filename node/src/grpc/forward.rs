@@ -25,7 +25,7 @@ impl ForwardService {
     fn check(&self, envelope: Option<&v1::Envelope>) -> Result<(), Status> {
         self.node
             .peers()
-            .check(envelope, self.node.marks())
+            .check(envelope)
             .map_err(|error| refuse_envelope(&error))
     }
 }

@@ -46,7 +46,7 @@ impl RaftService {
     fn check(&self, envelope: Option<&v1::Envelope>) -> Result<(), Status> {
         self.node
             .peers()
-            .check(envelope, self.node.marks())
+            .check(envelope)
             .map_err(|error| refuse_envelope(&error))
     }
 
@@ -212,6 +212,12 @@ impl Raft for RaftService {
             read_membership(&membership_message).map_err(|error| malformed(&error))?;
         let last_log_id = header.last_log_id.as_ref().map(read_log_id);
 
+        if !self.node.space().takes_snapshot(header.total_bytes) {
+            return Err(Status::resource_exhausted(format!(
+                "there is no space for a snapshot of {} bytes",
+                header.total_bytes
+            )));
+        }
         let snapshots = self.node.snapshots().clone();
         let (path, file) = snapshots.receive().map_err(|error| not_kept(&error))?;
         let received = receive(file, &mut parts, header.total_bytes).await;

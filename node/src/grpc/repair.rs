@@ -30,6 +30,7 @@ fn to_message(entry: PeerEntry) -> v1::FetchedEntry {
         PeerEntry::Held(payload) => (State::Held, payload),
         PeerEntry::Unreadable => (State::Unreadable, bytes::Bytes::new()),
         PeerEntry::NotHeld => (State::NotHeld, bytes::Bytes::new()),
+        PeerEntry::Purged => (State::Purged, bytes::Bytes::new()),
     };
     v1::FetchedEntry {
         state: state.into(),
@@ -71,5 +72,16 @@ impl Repair for RepairService {
             entries,
             responder: Some(self.source.responder()),
         }))
+    }
+
+    async fn seen(
+        &self,
+        request: Request<v1::SeenRequest>,
+    ) -> Result<Response<v1::SeenResponse>, Status> {
+        let seen = self
+            .source
+            .seen(request.get_ref())
+            .map_err(Status::unauthenticated)?;
+        Ok(Response::new(v1::SeenResponse { seen }))
     }
 }

@@ -89,9 +89,9 @@ pub enum WriteFailure {
     /// It may or may not be committed, now or later.
     #[error("the outcome is not known")]
     OutcomeUnknown,
-    /// This node takes no writes.
-    #[error("the database is read-only: {0}")]
-    ReadOnly(String),
+    /// The disk is full. It was not proposed.
+    #[error("no writes are taken, because the disk is full: {0}")]
+    DiskFull(String),
     /// The node is stopping. It was not proposed.
     #[error("the node is stopping")]
     Stopped,

@@ -151,7 +151,10 @@ impl From<WriteFailure> for ApiError {
             WriteFailure::NoLeader => Self::unavailable("no_leader", message),
             WriteFailure::Overloaded => Self::unavailable("too_busy", message),
             WriteFailure::Stopped => Self::unavailable("stopping", message),
-            WriteFailure::ReadOnly(_) => Self::unavailable("read_only", message),
+            WriteFailure::DiskFull(_) => Self {
+                retry_after_seconds: Some(10),
+                ..Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", message)
+            },
             WriteFailure::OutcomeUnknown => Self::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 "outcome_unknown",

@@ -21,6 +21,11 @@ pub enum VolumeState {
     Normal = 0,
     /// A restore is under way: not to be served from until it has finished.
     Restoring = 1,
+    /// A peer has seen more of this node than is on the volume: never to be served from again.
+    SetBack = 2,
+    /// Entries of the log cannot be read and cannot be had from anybody any more: only a new
+    /// identity can be filled.
+    Unrepairable = 3,
 }
 
 /// Identity and promises of one volume.
@@ -109,6 +114,8 @@ impl Superblock {
             state: match bytes.get(56)? {
                 0 => VolumeState::Normal,
                 1 => VolumeState::Restoring,
+                2 => VolumeState::SetBack,
+                3 => VolumeState::Unrepairable,
                 _ => return None,
             },
             made_promises: match bytes.get(57)? {

@@ -53,6 +53,13 @@ pub enum LogError {
 }
 
 impl LogError {
+    /// Whether nothing failed but finding room: what was asked for can be asked for again once there
+    /// is. Never so for a sync, after which it is unknown what is durable.
+    #[must_use]
+    pub fn is_out_of_space(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if crate::disk::is_out_of_space(source))
+    }
+
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io {
             action,

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use super::contents::{EntryLocation, LogContents};
@@ -12,7 +14,7 @@ use super::layout::{
     encode_batch_header, encode_identifier_block, encode_record, next_chain, record_bytes,
 };
 use super::segment::{Segment, SegmentReaders, create_segment, prepare_segment};
-use crate::disk::{File, SharedFileSystem};
+use crate::disk::{File, SharedFileSystem, failed_sync};
 use crate::position::LogPosition;
 
 /// A buffer that has grown beyond this is let go.
@@ -76,6 +78,8 @@ pub struct LogFiles {
     pub(crate) next: Option<Preparation>,
     /// Kept from batch to batch: memory that is used for the first time costs more than to fill it.
     pub(crate) buffer: Vec<u8>,
+    /// Making it failed: it is not tried again before [`Self::retry_preparation`].
+    pub(crate) preparation_failed: bool,
 }
 
 /// A segment's file that another thread makes while this one appends.
@@ -83,6 +87,7 @@ pub struct LogFiles {
 pub(crate) struct Preparation {
     number: u64,
     geometry: Geometry,
+    failed: Arc<AtomicBool>,
     thread: JoinHandle<io::Result<Box<dyn File>>>,
 }
 
@@ -102,8 +107,9 @@ impl LogFiles {
     /// is the log before them.
     ///
     /// # Errors
-    /// Those of the operating system. After one the log must not be used: what is durable is
-    /// unknown until it is opened again.
+    /// Those of the operating system. When there was no space ([`LogError::is_out_of_space`]),
+    /// nothing was synced and the very same records may be appended again. After any other the log
+    /// must not be used: what is durable is unknown until it is opened again.
     pub fn append(
         &mut self,
         records: &[NewRecord<'_>],
@@ -183,9 +189,10 @@ impl LogFiles {
             write_slots(&segment, &self.identity, &mut tail, &slots)?;
             // The disk is at work already; the next batch needs this.
             chain = next_chain(&tail.chain, batch, slots.iter());
-            segment.file.sync()?;
+            segment.file.sync().map_err(failed_sync)?;
             tail.block.flushed_batch = batch;
-            write_block(&segment, &self.identity, &tail)
+            // From here on the batch is durable: it must not be written again.
+            write_block(&segment, &self.identity, &tail).map_err(io::Error::other)
         };
         write().map_err(|source| LogError::io("write", &segment.path, source))?;
         tail.end_bytes += buffer.len() as u64;
@@ -230,7 +237,7 @@ impl LogFiles {
         segment
             .file
             .sync()
-            .map_err(|source| LogError::io("write", &segment.path, source))
+            .map_err(|source| LogError::io("write", &segment.path, failed_sync(source)))
     }
 
     /// Goes on to a new segment when a batch does not fit. The new one is made durable before the
@@ -300,61 +307,75 @@ impl LogFiles {
                     Err(io::Error::other("the thread that made space has ended"))
                 });
                 let fits = ahead.number == header.number && ahead.geometry == header.geometry;
-                fits.then_some(file)
+                match file {
+                    // There may be space by now.
+                    Err(error) if crate::disk::is_out_of_space(&error) => None,
+                    file => fits.then_some(file),
+                }
             }
             None => None,
         };
         let file_system = self.file_system.as_ref();
-        let file = ahead.unwrap_or_else(|| {
-            prepare_segment(
+        let file = match ahead {
+            Some(file) => file.map_err(failed)?,
+            None => prepare_segment(
                 file_system,
                 &self.folder,
                 &self.identity,
                 header.number,
                 header.geometry,
             )
-        });
-        create_segment(
-            file_system,
-            &self.folder,
-            &self.identity,
-            header,
-            file.map_err(failed)?,
-        )
+            .map_err(failed)?,
+        };
+        create_segment(file_system, &self.folder, &self.identity, header, file)
     }
 
-    /// Begins to make the next segment's file in another thread, once the active one is half full.
-    /// Marking all of its space takes a while, which nobody should have to wait for.
+    /// Begins to make the next segment's file in another thread, as soon as there is an active one.
+    /// Marking all of its space takes a while, which nobody should have to wait for; and it is the
+    /// room in which the log goes on when the disk is full.
     ///
     /// # Errors
-    /// When no thread can be started.
+    /// Why it could not be made, once; or when no thread can be started.
     pub fn prepare_next(&mut self) -> io::Result<()> {
-        let Some((segment, tail)) = self.segments.last().zip(self.tail.as_ref()) else {
+        let Some(segment) = self.segments.last() else {
             return Ok(());
         };
-        let half = segment
-            .geometry
-            .payloads_start()
-            .midpoint(segment.geometry.payloads_end());
-        let is_half_full = tail.end_bytes > half || tail.slots > segment.geometry.slots() / 2;
-        if self.next.is_some() || !is_half_full {
-            return Ok(());
+        match &self.next {
+            Some(ahead) if ahead.failed.load(Ordering::Acquire) => {
+                self.preparation_failed = true;
+                return match self.next.take().map(|ahead| ahead.thread.join()) {
+                    Some(Ok(Err(error))) => Err(error),
+                    _ => Err(io::Error::other("the thread that made space has ended")),
+                };
+            }
+            Some(_) => return Ok(()),
+            None if self.preparation_failed => return Ok(()),
+            None => {}
         }
         let number = segment.number + 1;
         let geometry = Geometry::fitting(self.options.segment_bytes, 0, 0);
         let (file_system, folder) = (self.file_system.clone(), self.folder.clone());
         let identity = self.identity;
+        let failed = Arc::new(AtomicBool::new(false));
+        let says_failed = failed.clone();
         let thread = thread::Builder::new()
             .name("log-space".to_owned())
             .spawn(move || {
                 prepare_segment(file_system.as_ref(), &folder, &identity, number, geometry)
+                    .inspect_err(|_| says_failed.store(true, Ordering::Release))
             })?;
         self.next = Some(Preparation {
             number,
             geometry,
+            failed,
             thread,
         });
         Ok(())
+    }
+
+    /// Lets [`Self::prepare_next`] try again what had failed.
+    pub fn retry_preparation(&mut self) {
+        self.preparation_failed = false;
     }
 
     /// Removes segments, oldest first, whose entries are all purged. The purge itself must be

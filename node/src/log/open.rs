@@ -122,6 +122,7 @@ pub fn open_log(
             mark_is_pending: false,
             next: None,
             buffer: Vec::new(),
+            preparation_failed: false,
         },
         contents: read.contents,
         findings: read.findings,

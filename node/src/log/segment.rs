@@ -17,7 +17,7 @@ use super::layout::{
 };
 use super::mend::{record_patch, write_patches};
 use super::scan::named_by;
-use crate::disk::{File, FileSystem, OpenMode, read_exact_at};
+use crate::disk::{File, FileSystem, OpenMode, failed_sync, read_exact_at};
 
 /// Space is marked as free in pieces of this length.
 const MARK_BYTES: u64 = 256 * 1024;
@@ -60,12 +60,21 @@ pub(crate) fn prepare_segment(
         file_system.remove_file(&temporary)?;
     }
     let file = file_system.open(&temporary, OpenMode::CreateNew)?;
-    file.allocate(geometry.length_bytes)?;
     let names = geometry.identifiers_start()..geometry.payloads_start();
-    mark_free_in_pieces(file.as_ref(), identity, number, names, NAMES_MARK_BYTES)?;
     let payloads = geometry.payloads_start()..geometry.payloads_end();
-    mark_free(file.as_ref(), identity, number, payloads)?;
-    file.sync()?;
+    let marked = file
+        .allocate(geometry.length_bytes)
+        .and_then(|()| {
+            mark_free_in_pieces(file.as_ref(), identity, number, names, NAMES_MARK_BYTES)
+        })
+        .and_then(|()| mark_free(file.as_ref(), identity, number, payloads));
+    if let Err(error) = marked {
+        // What was taken of a full disk is given back.
+        drop(file);
+        file_system.remove_file(&temporary)?;
+        return Err(error);
+    }
+    file.sync().map_err(failed_sync)?;
     Ok(file)
 }
 
@@ -112,9 +121,9 @@ pub(crate) fn create_segment(
         let bytes = encode_segment_header(identity, header);
         prepared.write_at(&bytes, 0)?;
         prepared.write_at(&bytes, header.geometry.second_header())?;
-        prepared.sync()?;
+        prepared.sync().map_err(failed_sync)?;
         file_system.rename(&temporary_path(folder, header.number), &path)?;
-        file_system.sync_directory(folder)
+        file_system.sync_directory(folder).map_err(failed_sync)
     };
     create().map_err(|source| LogError::io("create", &path, source))?;
     Ok(Segment {

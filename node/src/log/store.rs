@@ -7,12 +7,14 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use super::contents::{EntryLocation, LogContents};
 use super::error::LogError;
@@ -64,6 +66,8 @@ enum Operation {
     Committed(LogPosition),
     Vote(StoredVote, Completion),
     Alone(Work),
+    /// What had to wait for space is tried again.
+    TryAgain,
 }
 
 /// What the writer's thread does between two batches.
@@ -89,8 +93,11 @@ struct View {
     last: Option<LogPosition>,
     purged: Option<LogPosition>,
     committed: Option<LogPosition>,
+    durable_committed_index: Option<u64>,
     vote: Option<StoredVote>,
     failure: Option<String>,
+    /// Something waits because there is no room for it on the disk.
+    waits_for_space: bool,
 }
 
 /// The ends of the log.
@@ -99,6 +106,9 @@ pub struct LogState {
     pub last: Option<LogPosition>,
     pub purged: Option<LogPosition>,
     pub committed: Option<LogPosition>,
+    /// Index of the last entry that is known to be durable and committed: no later start may find
+    /// the log to end before it.
+    pub durable_committed_index: Option<u64>,
 }
 
 /// The log of a running node. Clones share it; the thread ends with the last clone.
@@ -107,6 +117,7 @@ pub struct LogStore {
     view: Arc<Mutex<View>>,
     readers: SegmentReaders,
     queue: Queue,
+    failed: watch::Sender<bool>,
 }
 
 /// Where operations go.
@@ -154,6 +165,7 @@ impl LogStore {
     ) -> Result<Self, io::Error> {
         let mut writer = Writer::new(opened, vote, superblock);
         let (view, readers) = (writer.view.clone(), writer.files.readers());
+        let failed = writer.failed.clone();
         let (queue, operations) = channel();
         thread::Builder::new()
             .name("log".to_owned())
@@ -162,6 +174,7 @@ impl LogStore {
             view,
             readers,
             queue: Queue::Thread(queue),
+            failed,
         })
     }
 
@@ -178,6 +191,7 @@ impl LogStore {
         Ok(Self {
             view: writer.view.clone(),
             readers: writer.files.readers(),
+            failed: writer.failed.clone(),
             queue: Queue::Inline(Arc::new(Mutex::new(writer))),
         })
     }
@@ -190,6 +204,7 @@ impl LogStore {
             last: view.last,
             purged: view.purged,
             committed: view.committed,
+            durable_committed_index: view.durable_committed_index,
         }
     }
 
@@ -218,7 +233,7 @@ impl LogStore {
                 | Operation::TruncateAfter(_, completion)
                 | Operation::Purge(_, completion)
                 | Operation::Vote(_, completion) => completion(Err(error())),
-                Operation::Committed(_) | Operation::Alone(_) => {}
+                Operation::Committed(_) | Operation::Alone(_) | Operation::TryAgain => {}
             }
         }
     }
@@ -274,6 +289,17 @@ impl LogStore {
             .map(|(_, payload)| payload.clone());
         (location.segment == segment && location.offset_bytes == offset_bytes)
             .then_some((location, payload))
+    }
+
+    /// Tries again what waits for space on the disk. Nothing of it was synced or acknowledged.
+    pub fn try_again(&self) {
+        self.send(lock(&self.view), Operation::TryAgain);
+    }
+
+    /// Whether something waits because there is no room for it on the disk.
+    #[must_use]
+    pub fn waits_for_space(&self) -> bool {
+        lock(&self.view).waits_for_space
     }
 
     /// Queues entries; they can be read when this returns, and are durable at the completion.
@@ -415,6 +441,9 @@ impl LogStore {
     pub fn repair(&self, position: LogPosition, payload: &Bytes) -> Result<(), LogError> {
         let location = {
             let view = lock(&self.view);
+            if let Some(failure) = &view.failure {
+                return Err(stopped(failure, Path::new("log")));
+            }
             if !view.holds(position) {
                 return Ok(());
             }
@@ -427,6 +456,10 @@ impl LogStore {
             Ok(()) => {}
             // It was let go meanwhile, with its segment.
             Err(LogError::MissingSegment { .. }) if !lock(&self.view).holds(position) => {}
+            Err(error @ LogError::Io { .. }) => {
+                fail(&self.view, &self.failed, &describe(&error));
+                return Err(error);
+            }
             Err(error) => return Err(error),
         }
         lock(&self.view).contents.mark_repaired(position.index);
@@ -438,6 +471,30 @@ impl LogStore {
     pub fn failure(&self) -> Option<String> {
         lock(&self.view).failure.clone()
     }
+
+    /// Takes it that the disk has failed: nothing may follow.
+    pub(crate) fn stop_for(&self, error: &str) {
+        fail(&self.view, &self.failed, error);
+    }
+
+    /// Waits until the disk has failed a write or a sync of the log or the vote.
+    pub async fn failed(&self) {
+        // The log itself holds a sender.
+        let _ = self.failed.subscribe().wait_for(|failed| *failed).await;
+    }
+}
+
+/// What everybody is told once the disk has failed.
+fn stopped(failure: &str, folder: &Path) -> LogError {
+    let source = io::Error::other(failure.to_owned());
+    LogError::io("go on writing to", folder, source)
+}
+
+/// Remembers the first failure of the disk: nothing may follow.
+fn fail(view: &Mutex<View>, failed: &watch::Sender<bool>, error: &str) {
+    tracing::error!(error, "the disk failed; the log stops");
+    lock(view).failure.get_or_insert_with(|| error.to_owned());
+    failed.send_replace(true);
 }
 
 impl View {
@@ -451,6 +508,24 @@ impl View {
         let first = self.cache.front()?.0.index;
         self.cache
             .get(usize::try_from(index.checked_sub(first)?).ok()?)
+    }
+
+    /// Brings up to date how far the log is durable and can never be taken back. What is on the disk
+    /// may still end in entries that another leader's are about to replace, so an index alone proves
+    /// nothing: entries of one term come from one leader, in one order.
+    fn note_durable(&mut self) {
+        let (Some(last), Some(committed)) = (self.contents.last(), self.committed) else {
+            return;
+        };
+        let holds_committed = self.contents.purged() >= Some(committed) || self.holds(committed);
+        let index = if holds_committed {
+            committed.index
+        } else if last.term == committed.term && last.index < committed.index {
+            last.index
+        } else {
+            return;
+        };
+        self.durable_committed_index = self.durable_committed_index.max(Some(index));
     }
 
     fn shrink_cache(&mut self) {
@@ -469,6 +544,15 @@ struct Writer {
     files: LogFiles,
     vote: VoteFile,
     superblock: Arc<Mutex<SuperblockFile>>,
+    failed: watch::Sender<bool>,
+    /// Records for which there was no space, and what came after them: order is kept.
+    parked: Option<Parked>,
+}
+
+/// What waits for space.
+struct Parked {
+    batch: Batch,
+    behind: VecDeque<Operation>,
 }
 
 /// Records that are written and synced together.
@@ -506,23 +590,48 @@ impl Writer {
             last: opened.contents.last(),
             purged: opened.contents.purged(),
             committed: opened.contents.committed(),
+            durable_committed_index: None,
             contents: opened.contents,
             cache: VecDeque::new(),
             cache_bytes: 0,
             written: 0,
             vote: vote.current(),
             failure: None,
+            waits_for_space: false,
         }));
         Self {
             view,
             files: opened.files,
             vote,
             superblock,
+            failed: watch::Sender::new(false),
+            parked: None,
         }
+    }
+
+    /// Puts an operation behind what waits for space, and tries again when it says so. `None` when
+    /// it was dealt with.
+    fn queue_behind(&mut self, operation: Operation) -> Option<Operation> {
+        let Some(parked) = &mut self.parked else {
+            return Some(operation);
+        };
+        if !matches!(operation, Operation::TryAgain) {
+            parked.behind.push_back(operation);
+            return None;
+        }
+        let Parked { mut batch, behind } = self.parked.take()?;
+        self.flush(&mut batch);
+        for operation in behind {
+            self.run_one(operation);
+        }
+        None
     }
 
     /// Does one operation by itself.
     fn run_one(&mut self, operation: Operation) {
+        let Some(operation) = self.queue_behind(operation) else {
+            return;
+        };
         let mut batch = Batch::default();
         match operation {
             Operation::Vote(vote, completion) => {
@@ -533,6 +642,7 @@ impl Writer {
             Operation::Committed(position) => {
                 batch.push(RecordKind::Committed, position, Bytes::new());
             }
+            Operation::TryAgain => self.files.retry_preparation(),
             operation => Self::collect(operation, &mut batch),
         }
         self.flush(&mut batch);
@@ -557,17 +667,34 @@ impl Writer {
             } else {
                 operations.try_recv().ok()
             };
+            let operation = match operation {
+                Some(operation) => match self.queue_behind(operation) {
+                    Some(operation) => Some(operation),
+                    None => continue,
+                },
+                None => None,
+            };
             let flush = match operation {
                 Some(Operation::Vote(vote, completion)) => {
                     self.flush(&mut batch);
-                    let result = self.save_vote(vote);
-                    completion(self.settle(result));
+                    match self.parked.as_mut() {
+                        // What comes before it waits for space.
+                        Some(parked) => parked.behind.push_back(Operation::Vote(vote, completion)),
+                        None => {
+                            let result = self.save_vote(vote);
+                            completion(self.settle(result));
+                        }
+                    }
                     false
                 }
                 Some(Operation::Alone(work)) => {
                     self.flush(&mut batch);
                     self.work_alone(work);
                     false
+                }
+                Some(Operation::TryAgain) => {
+                    self.files.retry_preparation();
+                    true
                 }
                 Some(operation) => {
                     Self::collect(operation, &mut batch);
@@ -577,17 +704,26 @@ impl Writer {
             };
             if flush {
                 self.flush(&mut batch);
-                if let Err(error) = self.files.prepare_next() {
-                    // Then it is made when it is needed.
-                    tracing::warn!(%error, "space for the log is not made ahead");
-                }
+                self.prepare_next();
             }
         }
         self.flush(&mut batch);
         self.flush_mark();
     }
 
+    fn prepare_next(&mut self) {
+        match self.files.prepare_next() {
+            Ok(()) => {}
+            // Then it is made when there is space, or when it is needed.
+            Err(error) if crate::disk::is_out_of_space(&error) => {
+                tracing::warn!(%error, "space for the log is not made ahead");
+            }
+            Err(error) => fail(&self.view, &self.failed, &describe(&error)),
+        }
+    }
+
     fn flush_mark(&mut self) {
+        lock(&self.view).note_durable();
         let result = self
             .check_alive()
             .and_then(|()| Ok(self.files.flush_mark()?));
@@ -619,7 +755,7 @@ impl Writer {
                 batch.completions.push(completion);
             }
             Operation::Committed(position) => batch.committed = batch.committed.max(Some(position)),
-            Operation::Vote(..) | Operation::Alone(_) => {}
+            Operation::Vote(..) | Operation::Alone(_) | Operation::TryAgain => {}
         }
     }
 
@@ -641,6 +777,18 @@ impl Writer {
         }
         let batch = std::mem::take(batch);
         let result = self.write(&batch);
+        if let Err(StoreFailure::Log(error)) = &result
+            && error.is_out_of_space()
+        {
+            tracing::warn!(error = %describe(error), "the log waits for space on the disk");
+            lock(&self.view).waits_for_space = true;
+            self.parked = Some(Parked {
+                batch,
+                behind: VecDeque::new(),
+            });
+            return;
+        }
+        lock(&self.view).waits_for_space = false;
         let result = self.settle(result);
         for completion in batch.completions {
             completion(match &result {
@@ -657,8 +805,7 @@ impl Writer {
         };
         let text = describe(&failure);
         if failure.is_disk_failure() {
-            tracing::error!(error = %text, "the disk failed; the log stops");
-            lock(&self.view).failure.get_or_insert(text.clone());
+            fail(&self.view, &self.failed, &text);
         }
         Err(io::Error::other(text))
     }
@@ -666,12 +813,7 @@ impl Writer {
     fn check_alive(&self) -> Result<(), StoreFailure> {
         match &lock(&self.view).failure {
             None => Ok(()),
-            Some(text) => Err(LogError::io(
-                "go on writing to",
-                &self.files.folder,
-                io::Error::other(text.clone()),
-            )
-            .into()),
+            Some(text) => Err(stopped(text, &self.files.folder).into()),
         }
     }
 
@@ -717,6 +859,7 @@ impl Writer {
             view.written = view.cache.partition_point(|(position, _)| {
                 Some(position.index) <= last_written.map(|last| last.index)
             });
+            view.note_durable();
             view.shrink_cache();
             debug_assert!(view.contents.validate_ends().is_ok());
         }

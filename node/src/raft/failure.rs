@@ -28,8 +28,8 @@ pub enum WriteFailure {
     )]
     OutcomeUnknown,
     /// Nothing was proposed.
-    #[error("the node takes no writes: {0}")]
-    ReadOnly(String),
+    #[error("no writes are taken, because the disk is full: {0}")]
+    DiskFull(String),
     #[error("the node is stopping")]
     Stopped,
 }

@@ -17,6 +17,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const MAXIMUM_MESSAGE_BYTES: usize = 256 * 1024 * 1024;
 /// Between two looks for a leader; a change of the leader ends the pause.
 const LEADER_PAUSE: Duration = Duration::from_millis(50);
+/// The details that tell a full disk from too many writes.
+const DISK_FULL: &[u8] = b"disk_full";
 
 /// How one attempt at the leader ended.
 enum Attempt {
@@ -59,8 +61,9 @@ impl Node {
                 None => Attempt::NotProposed,
             };
             match attempt {
-                Attempt::Done(Err(WriteFailure::NoLeader | WriteFailure::Overloaded))
-                    if may_be_proposed => {}
+                Attempt::Done(Err(
+                    WriteFailure::NoLeader | WriteFailure::Overloaded | WriteFailure::DiskFull(_),
+                )) if may_be_proposed => {}
                 Attempt::Done(result) => return result,
                 Attempt::NotProposed => {}
                 Attempt::Unknown => may_be_proposed = true,
@@ -179,7 +182,11 @@ fn write_failure(failure: &WriteFailure) -> tonic::Status {
             tonic::Status::failed_precondition(failure.to_string())
         }
         WriteFailure::Overloaded => tonic::Status::resource_exhausted(failure.to_string()),
-        WriteFailure::ReadOnly(reason) => tonic::Status::permission_denied(reason.clone()),
+        WriteFailure::DiskFull(reason) => tonic::Status::with_details(
+            tonic::Code::ResourceExhausted,
+            reason.clone(),
+            DISK_FULL.into(),
+        ),
         WriteFailure::OutcomeUnknown => tonic::Status::aborted(failure.to_string()),
     }
 }
@@ -194,10 +201,10 @@ fn read_failure(status: &tonic::Status) -> Attempt {
             }
         }
         tonic::Code::FailedPrecondition | tonic::Code::Unauthenticated => Attempt::NotProposed,
-        tonic::Code::ResourceExhausted => Attempt::Done(Err(WriteFailure::Overloaded)),
-        tonic::Code::PermissionDenied => {
-            Attempt::Done(Err(WriteFailure::ReadOnly(status.message().to_owned())))
+        tonic::Code::ResourceExhausted if status.details() == DISK_FULL => {
+            Attempt::Done(Err(WriteFailure::DiskFull(status.message().to_owned())))
         }
+        tonic::Code::ResourceExhausted => Attempt::Done(Err(WriteFailure::Overloaded)),
         _ => Attempt::Unknown,
     }
 }

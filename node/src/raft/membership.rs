@@ -12,6 +12,7 @@ use super::codec::addresses;
 use super::failure::MembershipFailure;
 use super::forward::leader_name;
 use super::node::Node;
+use super::space::Candidate;
 use super::types::{MemberAddresses, StoredMembership, TypeConfig, to_position};
 
 /// A change waits for a majority; without one its outcome is unknown.
@@ -161,6 +162,25 @@ impl Node {
         }
     }
 
+    /// The voters that leadership could be handed to, with what they say of their disks.
+    pub(super) fn successors(&self) -> Vec<Candidate> {
+        let metrics = self.raft().metrics();
+        let metrics = metrics.borrow_watched();
+        let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
+        let replication = metrics.replication.iter().flatten();
+        replication
+            .filter(|(id, _)| voters.contains(id) && **id != self.node_id().0)
+            .filter(|(id, _)| self.is_responsive(**id, &metrics))
+            .filter_map(|(id, matching)| {
+                Some(Candidate {
+                    node_id: *id,
+                    matching_index: to_position(matching.as_ref()?).index,
+                    disk_is_short: self.peers().disk_is_short(*id),
+                })
+            })
+            .collect()
+    }
+
     /// Hands leadership to `to` (or to the voter whose log matches furthest) and waits until it
     /// leads. The library neither checks the target nor reports: both are done here.
     pub(crate) async fn transfer_leadership(
@@ -180,27 +200,20 @@ impl Node {
             if to == Some(self.node_id().0) {
                 return Ok((self.node_id().0, metrics.current_term));
             }
-            let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
-            let candidates = metrics
-                .replication
-                .iter()
-                .flatten()
-                .filter(|(id, _)| {
-                    voters.contains(id)
-                        && **id != self.node_id().0
-                        && to.is_none_or(|to| to == **id)
-                })
-                .filter(|(id, _)| self.is_responsive(**id, &metrics))
-                .filter_map(|(id, matching)| {
-                    matching.map(|matching| (to_position(&matching).index, *id))
-                })
+            let last = metrics.last_log_index.unwrap_or(0);
+            drop(metrics);
+            let candidates = self
+                .successors()
+                .into_iter()
+                .filter(|candidate| to.is_none_or(|to| to == candidate.node_id))
+                .map(|candidate| (candidate.matching_index, candidate.node_id))
                 .max();
             let Some((matching, target)) = candidates else {
                 return Err(MembershipFailure::Precondition(
                     "no other voter is healthy enough to lead".to_owned(),
                 ));
             };
-            let lag = metrics.last_log_index.unwrap_or(0).saturating_sub(matching);
+            let lag = last.saturating_sub(matching);
             if lag > MAXIMUM_PROMOTION_LAG_ENTRIES {
                 return Err(MembershipFailure::Precondition(format!(
                     "node {} is {lag} entries behind",

@@ -15,7 +15,11 @@ mod peers;
 mod reads;
 mod repair;
 mod repair_figures;
+mod retirement;
+mod seen;
+mod set_back;
 mod snapshots;
+mod space;
 mod state_machine;
 mod status;
 mod types;
@@ -31,7 +35,10 @@ pub use failure::{Committed, MembershipFailure, ReadFailure, ReadPoint, WriteFai
 pub use node::{Node, NodeError, NodeOptions, PreparedNode, StopReason};
 pub use reads::Consistency;
 pub use repair::{PeerEntry, RepairSource};
+pub use retirement::{Retired, Retirement};
+pub use seen::SetBack;
 pub use snapshots::SnapshotError;
+pub use space::{Room, SpaceLimits, SpaceStatus};
 
 pub(crate) use codec::{
     CodecError, addresses, decode_entry, encode_stored_membership, log_id_message,

@@ -17,15 +17,19 @@ use super::keeper::SnapshotKeeper;
 use super::log_storage::LogStorage;
 use super::network::Network;
 use super::order_watch::OrderWatch;
-use super::peers::{LocalIdentity, LocalMarks, Peers};
+use super::peers::{LocalIdentity, Peers};
 use super::repair::{MemberEntries, PeerEntries, RepairSource, Repairer};
+use super::retirement::{Retired, Retirement};
+use super::seen::SeenFile;
+use super::set_back::{ask_members, start_remembering};
 use super::snapshots::{SnapshotFile, Snapshots};
+use super::space::{Space, SpaceLimits, SpaceWatch, start_handing_over};
 use super::state_machine::StateMachine;
 use super::types::TypeConfig;
 use super::writer::Writer;
 use crate::disk::VolumeLock;
 use crate::identity::{SuperblockFile, VoteFile};
-use crate::log::{LogStore, OpenedLog};
+use crate::log::{LogOptions, LogStore, OpenedLog};
 use crate::position::LogPosition;
 use crate::recovery::Volume;
 use crate::scrub::ScrubMonitor;
@@ -57,6 +61,8 @@ pub enum NodeError {
     Log(#[source] std::io::Error),
     #[error("failed to start the Raft core: {0}")]
     Raft(String),
+    #[error(transparent)]
+    Retired(#[from] Retired),
 }
 
 /// Why a node stopped by itself.
@@ -66,6 +72,8 @@ pub enum StopReason {
     DiskFailed(String),
     /// The store holds other data than was applied to it: the next start rebuilds it.
     StoreDamaged(String),
+    /// The volume is never to be served from again.
+    Retired(Retired),
     /// Anything else that ended the Raft core.
     CoreStopped(String),
 }
@@ -82,6 +90,7 @@ pub struct Node {
     repairer: Arc<Repairer>,
     repair_source: Arc<RepairSource>,
     writer: Writer,
+    space: Space,
     options: NodeOptions,
     report: RecoveryReport,
     stopping: AtomicBool,
@@ -107,20 +116,27 @@ pub struct PreparedNode {
     peers: Arc<Peers>,
     repairer: Arc<Repairer>,
     repair_source: Arc<RepairSource>,
+    space: Space,
+    superblock: Arc<Mutex<SuperblockFile>>,
+    members: Arc<dyn PeerEntries>,
     report: RecoveryReport,
     data: PathBuf,
     lock: VolumeLock,
 }
 
 impl PreparedNode {
-    /// Starts the log of an opened volume that is claimed for a cluster, and the repair of what
-    /// cannot be read of it.
+    /// Starts the log of an opened volume that is claimed for a cluster. What cannot be read of it is
+    /// repaired once the members were asked.
     ///
     /// # Errors
     /// When the log's thread cannot be started.
-    pub fn new(volume: Volume, report: RecoveryReport) -> Result<Self, NodeError> {
+    pub fn new(
+        volume: Volume,
+        report: RecoveryReport,
+        limits: SpaceLimits,
+    ) -> Result<Self, NodeError> {
         let members = volume.membership.clone();
-        Self::with(volume, report, LogStore::start, |peers, state| {
+        Self::with(volume, report, limits, LogStore::start, |peers, state| {
             Arc::new(MemberEntries {
                 peers,
                 state,
@@ -133,21 +149,37 @@ impl PreparedNode {
     pub(crate) fn with(
         volume: Volume,
         report: RecoveryReport,
+        limits: SpaceLimits,
         start_log: StartLog,
         entries: impl FnOnce(Arc<Peers>, Arc<State>) -> Arc<dyn PeerEntries>,
     ) -> Result<Self, NodeError> {
         let superblock = volume.superblock.current().clone();
-        let peers = Arc::new(Peers::new(LocalIdentity {
+        let file_system = volume.log.files.file_system.clone();
+        let (seen_file, seen) = SeenFile::open(file_system.clone(), &volume.data);
+        let identity = LocalIdentity {
             cluster_uuid: superblock.cluster_uuid,
             node_id: superblock.node_id,
             incarnation: superblock.incarnation,
             boot_count: superblock.boot_count,
-        }));
+        };
+        let peers = Arc::new(Peers::new(identity, seen));
         let shared_superblock = Arc::new(Mutex::new(volume.superblock));
-        let log = start_log(volume.log, volume.vote, shared_superblock).map_err(NodeError::Log)?;
+        let log = start_log(volume.log, volume.vote, shared_superblock.clone())
+            .map_err(NodeError::Log)?;
+        peers.vouch_by(log.clone());
         let state = Arc::new(volume.state);
-        let repairer = Repairer::new(log.clone(), entries(peers.clone(), state.clone()));
-        repairer.start();
+        let members = entries(peers.clone(), state.clone());
+        let repairer = Repairer::new(log.clone(), members.clone());
+        start_remembering(peers.clone(), state.clone(), log.clone(), seen_file);
+        let space = Space::new(limits);
+        SpaceWatch {
+            space: space.clone(),
+            file_system,
+            data: volume.data.clone(),
+            log: log.clone(),
+            peers: peers.clone(),
+        }
+        .start();
         Ok(Self {
             repair_source: Arc::new(RepairSource::new(log.clone(), peers.clone())),
             log,
@@ -156,6 +188,9 @@ impl PreparedNode {
             snapshot: volume.snapshot,
             peers,
             repairer,
+            space,
+            superblock: shared_superblock,
+            members,
             report,
             data: volume.data,
             lock: volume.lock,
@@ -172,6 +207,31 @@ impl PreparedNode {
     #[must_use]
     pub fn repair_source(&self) -> Arc<RepairSource> {
         self.repair_source.clone()
+    }
+
+    /// Asks the other members what they have seen of this node, for a few seconds at most. Nothing is
+    /// promised to anybody before.
+    ///
+    /// # Errors
+    /// When one has seen more than this volume has: it was set back in time.
+    pub async fn ask_members(&self) -> Result<(), NodeError> {
+        ask_members(&self.peers, &self.members)
+            .await
+            .map_err(|set_back| NodeError::Retired(set_back.into()))?;
+        self.take_part();
+        Ok(())
+    }
+
+    /// Gives entries to peers, and takes some from them: from now on they know of this start.
+    fn take_part(&self) {
+        self.repair_source.open();
+        self.repairer.start();
+    }
+
+    /// What [`Self::start`] may have to be given up for.
+    #[must_use]
+    pub fn retirement(&self) -> Retirement {
+        Retirement::new(self.repairer.clone(), self.superblock.clone())
     }
 
     /// Starts the Raft core. It does nothing by itself until [`Node::run`].
@@ -193,10 +253,11 @@ impl PreparedNode {
         N: RaftNetworkFactory<TypeConfig>,
         N::Network: NetSnapshot<TypeConfig, SnapshotData = SnapshotFile>,
     {
+        self.take_part();
         let config = raft_config(&options)?;
         let keeper = SnapshotKeeper::new(self.state.clone(), self.snapshots.clone(), self.snapshot);
         let order = OrderWatch::new(self.log.clone(), keeper.clone());
-        let state_machine = StateMachine::new(keeper.clone(), order.clone());
+        let state_machine = StateMachine::new(keeper.clone(), order.clone(), self.space.clone());
         let raft = openraft::Raft::build(
             self.peers.identity().node_id.0,
             Arc::new(config),
@@ -211,9 +272,10 @@ impl PreparedNode {
             raft.clone(),
             self.state.clone(),
             options.evaluation_limits,
+            self.space.clone(),
             options.election_timeout() * 2,
         );
-        Ok(Arc::new(Node {
+        let node = Arc::new(Node {
             raft,
             state: self.state,
             log: self.log,
@@ -232,7 +294,10 @@ impl PreparedNode {
             damaged_store: DamagedStore::default(),
             data: self.data,
             _lock: self.lock,
-        }))
+            space: self.space,
+        });
+        start_handing_over(&node);
+        Ok(node)
     }
 }
 
@@ -246,7 +311,10 @@ impl Node {
         report: RecoveryReport,
         options: NodeOptions,
     ) -> Result<Arc<Self>, NodeError> {
-        PreparedNode::new(volume, report)?.start(options).await
+        let limits = SpaceLimits::for_segments(LogOptions::default().segment_bytes);
+        PreparedNode::new(volume, report, limits)?
+            .start(options)
+            .await
     }
 
     /// What peers that cannot read an entry may ask for.
@@ -269,10 +337,14 @@ impl Node {
         self.raft.run();
     }
 
-    /// Waits until the node must not go on: the Raft core has stopped by itself, or the store has to
-    /// be rebuilt.
+    /// Waits until the node must not go on: the disk failed, the volume is not to be served from
+    /// any more, the store has to be rebuilt, or the Raft core has stopped by itself.
     pub async fn stopped(&self) -> StopReason {
         tokio::select! {
+            // Also when nothing is asked of the log that would tell the core.
+            () = self.log.failed() => self.stop_reason(String::new()),
+            set_back = self.peers.set_back() => StopReason::Retired(set_back.into()),
+            entry = self.repairer.gone() => StopReason::Retired(Retired::Unrepairable(entry)),
             reason = self.core_stopped() => reason,
             what = self.damaged_store.rebuilding() => StopReason::StoreDamaged(what),
         }
@@ -295,6 +367,9 @@ impl Node {
     fn stop_reason(&self, error: String) -> StopReason {
         if let Some(failure) = self.log.failure() {
             return StopReason::DiskFailed(failure);
+        }
+        if self.state.is_broken() {
+            return StopReason::DiskFailed(error);
         }
         // A snapshot could not be written from it.
         match self.keeper.damaged_store() {
@@ -368,11 +443,6 @@ impl Node {
         Some((leader, addresses.peer.clone()))
     }
 
-    /// Where this node stands, to be compared with what peers have seen of it.
-    pub(crate) fn marks(&self) -> LocalMarks {
-        LocalMarks::of(&self.log)
-    }
-
     /// A leader was heard just now.
     pub(crate) fn note_leader_contact(&self) {
         *self
@@ -438,6 +508,10 @@ impl Node {
     /// Whether anybody else may have what is damaged here.
     pub(crate) fn has_other_members(&self) -> bool {
         self.repairer.has_peers()
+    }
+
+    pub(crate) fn space(&self) -> &Space {
+        &self.space
     }
 
     pub(super) fn writer(&self) -> &Writer {

@@ -1,15 +1,19 @@
 //! What this node knows of its peers, and what it tells them of what it has seen of them.
 //!
-//! A volume that was rolled back in time (a restored disk snapshot) comes back with promises
-//! forgotten. Each node remembers the highest values seen of every peer's incarnation and sends
-//! them along; a node that finds itself below what others have seen refuses to take part.
+//! A volume that was set back in time (a restored disk snapshot) comes back with promises forgotten.
+//! Each node remembers the highest values seen of every peer's incarnation and sends them along, to
+//! the peer itself and to the others; a node that finds itself below what others have seen refuses
+//! to take part.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use quadraft_protocol::{NodeId, v1};
+use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::seen::{Marks, SeenMember, SeenTable, SetBack, judge};
 use crate::log::LogStore;
 
 /// Who this node is, for the envelope of every call.
@@ -21,116 +25,176 @@ pub(crate) struct LocalIdentity {
     pub(crate) boot_count: u64,
 }
 
-/// Where this node stands, to be compared with what a peer has seen of it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct LocalMarks {
-    pub(crate) vote_term: u64,
-    pub(crate) last_index: Option<u64>,
-}
-
-impl LocalMarks {
-    /// Those of a log and its vote.
-    pub(crate) fn of(log: &LogStore) -> Self {
-        Self {
-            vote_term: log.vote().map_or(0, |vote| vote.term),
-            last_index: log.state().last.map(|last| last.index),
-        }
-    }
-}
-
 /// Why a peer's call is refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum EnvelopeError {
     #[error("the call has no envelope")]
     Missing,
+    #[error("this node is just starting and gives nothing yet")]
+    Starting,
     #[error("the call is from cluster {theirs}, this node belongs to {ours}")]
     OtherCluster { theirs: String, ours: Uuid },
     #[error("the call is meant for node {meant}, this is {ours}")]
     OtherNode { meant: NodeId, ours: NodeId },
+    #[error("the call names the incarnation {0:?}, which is none")]
+    NoIncarnation(String),
     #[error("node {sender} is known as incarnation {known}, the call is from {theirs}")]
     OtherIncarnation {
         sender: NodeId,
-        known: String,
-        theirs: String,
+        known: Uuid,
+        theirs: Uuid,
     },
     #[error(
-        "node {sender} was seen with boot count {seen}, the call has {theirs}: its volume was rolled back"
+        "node {sender} was seen at {what} {seen}, the call is from {theirs}: its volume was set back in time"
     )]
-    SenderRolledBack {
+    SenderSetBack {
         sender: NodeId,
+        what: &'static str,
         seen: u64,
         theirs: u64,
     },
-    #[error(
-        "a peer has seen this node at {what} {seen}, but it stands at {ours}: this volume was rolled back in time"
-    )]
-    RolledBack {
-        what: &'static str,
-        seen: u64,
-        ours: u64,
-    },
-}
-
-#[derive(Clone, Debug, Default)]
-struct Seen {
-    incarnation: String,
-    boot_count: u64,
-    vote_term: u64,
-    acknowledged_index: u64,
+    #[error(transparent)]
+    SetBack(SetBack),
 }
 
 /// The highest values seen of every peer.
 #[derive(Debug)]
 pub(crate) struct Peers {
     identity: LocalIdentity,
-    seen: Mutex<HashMap<u64, Seen>>,
+    /// Where this node's own promises are; set once it is open.
+    log: OnceLock<LogStore>,
+    seen: Mutex<SeenTable>,
+    /// The table has changed since it was written down.
+    is_news: AtomicBool,
+    short_of_space: Mutex<HashMap<u64, bool>>,
+    disk_is_short: AtomicBool,
+    set_back: watch::Sender<Option<SetBack>>,
 }
 
 impl Peers {
-    pub(crate) fn new(identity: LocalIdentity) -> Self {
+    pub(crate) fn new(identity: LocalIdentity, seen: SeenTable) -> Self {
         Self {
             identity,
-            seen: Mutex::default(),
+            log: OnceLock::new(),
+            seen: Mutex::new(seen),
+            is_news: AtomicBool::new(false),
+            short_of_space: Mutex::default(),
+            disk_is_short: AtomicBool::new(false),
+            set_back: watch::Sender::new(None),
         }
+    }
+
+    /// Says where this node's own promises are. They are zero before.
+    pub(crate) fn vouch_by(&self, log: LogStore) {
+        // Only the first one counts; there is one.
+        let _ = self.log.set(log);
     }
 
     pub(crate) fn identity(&self) -> &LocalIdentity {
         &self.identity
     }
 
+    fn seen(&self) -> MutexGuard<'_, SeenTable> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where this node stands, to be compared with what others have seen of it.
+    pub(crate) fn marks(&self) -> Marks {
+        let log = self.log.get();
+        let last = log.and_then(|log| log.state().last);
+        self.marks_with(last.map(|last| last.index))
+    }
+
+    /// What others may hold it to from now on: what is durable and can never be taken back.
+    fn vouched(&self) -> Marks {
+        let log = self.log.get();
+        self.marks_with(log.and_then(|log| log.state().durable_committed_index))
+    }
+
+    fn marks_with(&self, last_index: Option<u64>) -> Marks {
+        let vote = self.log.get().and_then(LogStore::vote);
+        Marks {
+            boot_count: self.identity.boot_count,
+            vote_term: vote.map_or(0, |vote| vote.term),
+            log_end: last_index.map_or(0, |index| index + 1),
+        }
+    }
+
+    /// What is remembered of a node.
+    pub(crate) fn seen_of(&self, node_id: u64) -> Option<SeenMember> {
+        self.seen().0.get(&node_id).copied()
+    }
+
+    /// The whole table, when it has changed since this was asked last.
+    pub(crate) fn news(&self) -> Option<SeenTable> {
+        self.is_news
+            .swap(false, Ordering::AcqRel)
+            .then(|| self.seen().clone())
+    }
+
+    /// Forgets nodes for which `keep` does not hold: their ids never come back.
+    pub(crate) fn forget_others(&self, keep: impl Fn(u64) -> bool) {
+        self.seen().0.retain(|node_id, _| keep(*node_id));
+    }
+
+    /// Notes whether this node is short of space, for every answer to come.
+    pub(crate) fn set_disk_is_short(&self, short: bool) {
+        self.disk_is_short.store(short, Ordering::Relaxed);
+    }
+
+    /// Whether a peer is short of space, by its own last word.
+    pub(crate) fn disk_is_short(&self, peer: u64) -> Option<bool> {
+        let short = self
+            .short_of_space
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        short.get(&peer).copied()
+    }
+
     /// The envelope of a call to `receiver`.
     pub(crate) fn envelope(&self, receiver: u64) -> v1::Envelope {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let vouched = self.vouched();
+        let seen = self.seen();
         v1::Envelope {
             cluster_uuid: self.identity.cluster_uuid.to_string(),
             sender_node_id: self.identity.node_id.0,
             sender_incarnation: self.identity.incarnation.to_string(),
             sender_boot_count: self.identity.boot_count,
             receiver_node_id: receiver,
-            seen_of_receiver: seen.get(&receiver).map(|seen| v1::SeenOf {
-                incarnation: seen.incarnation.clone(),
-                boot_count: seen.boot_count,
-                vote_term: seen.vote_term,
-                acknowledged_index: seen.acknowledged_index,
-            }),
+            seen_of_receiver: seen.0.get(&receiver).map(SeenMember::message),
+            sender_vote_term: vouched.vote_term,
+            sender_log_end: vouched.log_end,
+            seen_of_others: seen
+                .0
+                .iter()
+                .filter(|(node_id, _)| **node_id != receiver)
+                .map(|(node_id, seen)| v1::SeenMember {
+                    node_id: *node_id,
+                    seen: Some(seen.message()),
+                })
+                .collect(),
         }
     }
 
     /// Who answers, for every answer.
     pub(crate) fn responder(&self) -> v1::Responder {
+        let vouched = self.vouched();
         v1::Responder {
             node_id: self.identity.node_id.0,
             incarnation: self.identity.incarnation.to_string(),
             boot_count: self.identity.boot_count,
+            disk_is_short: self.disk_is_short.load(Ordering::Relaxed),
+            vote_term: vouched.vote_term,
+            log_end: vouched.log_end,
         }
     }
 
-    /// Checks a call's envelope, and remembers what it says of its sender.
-    pub(crate) fn check(
-        &self,
-        envelope: Option<&v1::Envelope>,
-        marks: LocalMarks,
-    ) -> Result<(), EnvelopeError> {
+    /// Checks a call's envelope, and remembers what it says of its sender and of others.
+    pub(crate) fn check(&self, envelope: Option<&v1::Envelope>) -> Result<(), EnvelopeError> {
+        self.check_at(envelope, self.marks())
+    }
+
+    fn check_at(&self, envelope: Option<&v1::Envelope>, marks: Marks) -> Result<(), EnvelopeError> {
         let envelope = envelope.ok_or(EnvelopeError::Missing)?;
         let ours = &self.identity;
         if envelope.cluster_uuid != ours.cluster_uuid.to_string() {
@@ -145,16 +209,60 @@ impl Peers {
                 ours: ours.node_id,
             });
         }
-        if let Some(seen) = &envelope.seen_of_receiver
-            && seen.incarnation == ours.incarnation.to_string()
-        {
-            check_marks(seen, ours.boot_count, marks)?;
+        let seen = envelope.seen_of_receiver.as_ref();
+        if let Some(seen) = seen.and_then(SeenMember::read) {
+            self.compare(seen, marks, false)
+                .map_err(EnvelopeError::SetBack)?;
         }
-        self.remember_incarnation(
+        self.remember(
             envelope.sender_node_id,
             &envelope.sender_incarnation,
-            envelope.sender_boot_count,
-        )
+            Marks {
+                boot_count: envelope.sender_boot_count,
+                vote_term: envelope.sender_vote_term,
+                log_end: envelope.sender_log_end,
+            },
+        )?;
+        for other in &envelope.seen_of_others {
+            let seen = other.seen.as_ref().and_then(SeenMember::read);
+            if let Some(seen) = seen
+                && other.node_id != ours.node_id.0
+            {
+                self.raise(other.node_id, seen);
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares what a peer has seen of this node with where it stands.
+    pub(crate) fn compare(
+        &self,
+        seen: SeenMember,
+        marks: Marks,
+        just_started: bool,
+    ) -> Result<(), SetBack> {
+        if seen.incarnation != self.identity.incarnation {
+            return Ok(());
+        }
+        let judged = judge(marks, seen.marks, just_started);
+        if let Err(set_back) = &judged {
+            self.set_back.send_replace(Some(set_back.clone()));
+        }
+        judged
+    }
+
+    /// Waits until a peer has shown that this volume was set back.
+    pub(crate) async fn set_back(&self) -> SetBack {
+        let mut set_back = self.set_back.subscribe();
+        loop {
+            if let Some(set_back) = set_back.borrow_and_update().clone() {
+                return set_back;
+            }
+            if set_back.changed().await.is_err() {
+                // This holds a sender.
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Takes in who answered a call.
@@ -170,75 +278,79 @@ impl Peers {
                 ours: NodeId(responder.node_id),
             });
         }
-        self.remember_incarnation(
+        self.remember(
             responder.node_id,
             &responder.incarnation,
-            responder.boot_count,
-        )
-    }
-
-    fn remember_incarnation(
-        &self,
-        node_id: u64,
-        incarnation: &str,
-        boot_count: u64,
-    ) -> Result<(), EnvelopeError> {
-        let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = all.entry(node_id).or_default();
-        if !seen.incarnation.is_empty() && seen.incarnation != incarnation {
-            return Err(EnvelopeError::OtherIncarnation {
-                sender: NodeId(node_id),
-                known: seen.incarnation.clone(),
-                theirs: incarnation.to_owned(),
-            });
-        }
-        if boot_count < seen.boot_count {
-            return Err(EnvelopeError::SenderRolledBack {
-                sender: NodeId(node_id),
-                seen: seen.boot_count,
-                theirs: boot_count,
-            });
-        }
-        incarnation.clone_into(&mut seen.incarnation);
-        seen.boot_count = boot_count;
+            Marks {
+                boot_count: responder.boot_count,
+                vote_term: responder.vote_term,
+                log_end: responder.log_end,
+            },
+        )?;
+        self.short_of_space
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(expected, responder.disk_is_short);
         Ok(())
     }
 
-    /// Remembers that `node_id` cast a vote in `term`.
+    fn raise(&self, node_id: u64, seen: SeenMember) {
+        if self.seen().raise(node_id, seen) {
+            self.is_news.store(true, Ordering::Release);
+        }
+    }
+
+    fn remember(&self, node_id: u64, incarnation: &str, marks: Marks) -> Result<(), EnvelopeError> {
+        let incarnation = Uuid::parse_str(incarnation)
+            .map_err(|_| EnvelopeError::NoIncarnation(incarnation.to_owned()))?;
+        if let Some(known) = self.seen_of(node_id) {
+            if known.incarnation != incarnation {
+                return Err(EnvelopeError::OtherIncarnation {
+                    sender: NodeId(node_id),
+                    known: known.incarnation,
+                    theirs: incarnation,
+                });
+            }
+            let below = |what, seen, theirs| {
+                Err(EnvelopeError::SenderSetBack {
+                    sender: NodeId(node_id),
+                    what,
+                    seen,
+                    theirs,
+                })
+            };
+            if marks.boot_count < known.marks.boot_count {
+                return below("boot count", known.marks.boot_count, marks.boot_count);
+            }
+            // An answer may be older than the last one; a later start has all votes of earlier ones.
+            // What it knows to be committed may be less, at first.
+            if marks.boot_count > known.marks.boot_count && marks.vote_term < known.marks.vote_term
+            {
+                return below("vote term", known.marks.vote_term, marks.vote_term);
+            }
+        }
+        self.raise(node_id, SeenMember { incarnation, marks });
+        Ok(())
+    }
+
+    /// Remembers that `node_id`, which is known, cast a vote in `term`.
     pub(crate) fn note_vote(&self, node_id: u64, term: u64) {
-        let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = all.entry(node_id).or_default();
-        seen.vote_term = seen.vote_term.max(term);
+        self.note(node_id, |marks| marks.vote_term = term);
     }
 
-    /// Remembers that `node_id` acknowledged the log up to `index`, or, when its log was cut back
-    /// by a new leader, that it matches only so far.
-    pub(crate) fn note_acknowledged(&self, node_id: u64, index: u64) {
-        let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = all.entry(node_id).or_default();
-        seen.acknowledged_index = seen.acknowledged_index.max(index);
+    /// Remembers that `node_id`, which is known, holds the log durably up to `end`, without it, and
+    /// that this is committed.
+    pub(crate) fn note_acknowledged(&self, node_id: u64, end: u64) {
+        self.note(node_id, |marks| marks.log_end = end);
     }
-}
 
-/// An acknowledged entry can be voided by a later leader, so the log may be shorter than it was;
-/// votes and boots never go back. The index is told only for what is committed.
-fn check_marks(seen: &v1::SeenOf, boot_count: u64, marks: LocalMarks) -> Result<(), EnvelopeError> {
-    let rolled_back = |what, seen, ours| Err(EnvelopeError::RolledBack { what, seen, ours });
-    if seen.boot_count > boot_count {
-        return rolled_back("boot count", seen.boot_count, boot_count);
+    fn note(&self, node_id: u64, change: impl FnOnce(&mut Marks)) {
+        if let Some(mut known) = self.seen_of(node_id) {
+            known.marks = Marks::default();
+            change(&mut known.marks);
+            self.raise(node_id, known);
+        }
     }
-    if seen.vote_term > marks.vote_term {
-        return rolled_back("vote term", seen.vote_term, marks.vote_term);
-    }
-    let last = marks.last_index.map_or(0, |index| index + 1);
-    if seen.acknowledged_index > last {
-        return rolled_back(
-            "log index",
-            seen.acknowledged_index - 1,
-            last.saturating_sub(1),
-        );
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -247,24 +359,26 @@ mod tests {
     use super::*;
 
     fn peers(node_id: u64, cluster_uuid: Uuid, boot_count: u64) -> Peers {
-        Peers::new(LocalIdentity {
+        let identity = LocalIdentity {
             cluster_uuid,
             node_id: NodeId(node_id),
             incarnation: Uuid::from_u128(u128::from(node_id)),
             boot_count,
-        })
+        };
+        Peers::new(identity, SeenTable::default())
     }
 
-    const MARKS: LocalMarks = LocalMarks {
+    const MARKS: Marks = Marks {
+        boot_count: 7,
         vote_term: 3,
-        last_index: Some(10),
+        log_end: 11,
     };
 
     #[test]
     fn a_peer_of_the_same_cluster_is_heard() {
         let cluster = Uuid::new_v4();
         let (one, two) = (peers(1, cluster, 1), peers(2, cluster, 1));
-        two.check(Some(&one.envelope(2)), MARKS).unwrap();
+        two.check_at(Some(&one.envelope(2)), MARKS).unwrap();
         one.note_responder(2, Some(&two.responder())).unwrap();
     }
 
@@ -273,62 +387,93 @@ mod tests {
         let two = peers(2, Uuid::new_v4(), 1);
         let stranger = peers(1, Uuid::new_v4(), 1);
         assert!(matches!(
-            two.check(Some(&stranger.envelope(2)), MARKS),
+            two.check_at(Some(&stranger.envelope(2)), MARKS),
             Err(EnvelopeError::OtherCluster { .. })
         ));
         assert!(matches!(
-            two.check(None, MARKS),
+            two.check_at(None, MARKS),
             Err(EnvelopeError::Missing)
         ));
         let one = peers(1, two.identity.cluster_uuid, 1);
         assert!(matches!(
-            two.check(Some(&one.envelope(3)), MARKS),
+            two.check_at(Some(&one.envelope(3)), MARKS),
             Err(EnvelopeError::OtherNode { .. })
         ));
     }
 
     #[test]
-    fn a_volume_rolled_back_in_time_is_noticed_from_both_sides() {
+    fn a_volume_set_back_in_time_is_noticed_from_both_sides() {
         let cluster = Uuid::new_v4();
         let (one, two) = (peers(1, cluster, 5), peers(2, cluster, 7));
         one.note_responder(2, Some(&two.responder())).unwrap();
         one.note_vote(2, 3);
         one.note_acknowledged(2, 11);
-        two.check(Some(&one.envelope(2)), MARKS).unwrap();
-
+        two.check_at(Some(&one.envelope(2)), MARKS).unwrap();
+        for (stands_at, what) in [
+            (
+                Marks {
+                    boot_count: 6,
+                    ..MARKS
+                },
+                "boot count",
+            ),
+            (
+                Marks {
+                    vote_term: 2,
+                    ..MARKS
+                },
+                "vote term",
+            ),
+            (
+                Marks {
+                    log_end: 10,
+                    ..MARKS
+                },
+                "log index",
+            ),
+        ] {
+            assert!(matches!(
+                two.check_at(Some(&one.envelope(2)), stands_at),
+                Err(EnvelopeError::SetBack(set_back)) if set_back.what == what
+            ));
+        }
+        assert!(two.set_back.borrow().is_some(), "the node is told");
         let earlier_boot = peers(2, cluster, 6);
         assert!(matches!(
-            earlier_boot.check(Some(&one.envelope(2)), MARKS),
-            Err(EnvelopeError::RolledBack {
-                what: "boot count",
-                ..
-            })
-        ));
-        let earlier_vote = LocalMarks {
-            vote_term: 2,
-            ..MARKS
-        };
-        assert!(matches!(
-            two.check(Some(&one.envelope(2)), earlier_vote),
-            Err(EnvelopeError::RolledBack {
-                what: "vote term",
-                ..
-            })
-        ));
-        let shorter_log = LocalMarks {
-            last_index: Some(9),
-            ..MARKS
-        };
-        assert!(matches!(
-            two.check(Some(&one.envelope(2)), shorter_log),
-            Err(EnvelopeError::RolledBack {
-                what: "log index",
-                ..
-            })
-        ));
-        assert!(matches!(
             one.note_responder(2, Some(&earlier_boot.responder())),
-            Err(EnvelopeError::SenderRolledBack { .. })
+            Err(EnvelopeError::SenderSetBack { .. })
         ));
+        // It starts once more and has forgotten its vote.
+        let later_boot = peers(2, cluster, 8);
+        assert!(matches!(
+            one.check_at(
+                Some(&later_boot.envelope(1)),
+                Marks {
+                    boot_count: 5,
+                    ..Marks::default()
+                }
+            ),
+            Err(EnvelopeError::SenderSetBack { .. })
+        ));
+    }
+
+    #[test]
+    fn what_one_member_has_seen_of_another_reaches_the_third() {
+        let cluster = Uuid::new_v4();
+        let (one, two, three) = (
+            peers(1, cluster, 1),
+            peers(2, cluster, 7),
+            peers(3, cluster, 1),
+        );
+        one.note_responder(2, Some(&two.responder())).unwrap();
+        one.note_acknowledged(2, 11);
+        let marks = Marks {
+            boot_count: 1,
+            ..Marks::default()
+        };
+        three.check_at(Some(&one.envelope(3)), marks).unwrap();
+        assert_eq!(three.seen_of(2).unwrap().marks.log_end, 11);
+        assert!(three.news().is_some());
+        assert!(three.news().is_none());
     }
 }

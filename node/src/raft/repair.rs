@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,11 +21,13 @@ use prost::Message as _;
 use quadraft_protocol::v1::repair_client::RepairClient;
 use quadraft_protocol::{NodeId, connect_peer, v1};
 use tokio::sync::{Notify, watch};
+use tonic::transport::Channel;
 
 use super::codec::{decode_stored_membership, position_message};
 use super::network::{CONNECT_TIMEOUT, MAXIMUM_MESSAGE_BYTES};
-use super::peers::{EnvelopeError, LocalMarks, Peers};
+use super::peers::{EnvelopeError, Peers};
 use super::repair_figures::RepairFigures;
+use super::seen::SeenMember;
 use crate::log::{LogError, LogStore};
 use crate::position::LogPosition;
 use crate::state::State;
@@ -42,6 +45,8 @@ pub enum PeerEntry {
     /// It has the entry and cannot read it either.
     Unreadable,
     NotHeld,
+    /// It has the entry in a snapshot, and not in its log any more.
+    Purged,
 }
 
 /// What a peer answered.
@@ -53,7 +58,37 @@ pub(crate) struct Fetched {
     pub(crate) message_bytes: u64,
 }
 
-/// Where entries can be had from.
+/// What all peers said of the entries that they were asked for in one round.
+#[derive(Debug, Default)]
+struct Round {
+    answers: BTreeMap<LogPosition, Vec<PeerEntry>>,
+}
+
+impl Round {
+    fn note(&mut self, names: &[LogPosition], entries: &[PeerEntry]) {
+        for (name, entry) in names.iter().zip(entries) {
+            self.answers.entry(*name).or_default().push(entry.clone());
+        }
+    }
+
+    /// The first entry that can never be had again: each of `peers` peers has answered, none holds
+    /// it, and one has let it go for a snapshot. Its data is not lost; this log cannot be completed.
+    fn gone(&self, peers: usize) -> Option<LogPosition> {
+        let is_gone = |answers: &&Vec<PeerEntry>| {
+            answers.len() == peers
+                && answers.contains(&PeerEntry::Purged)
+                && !answers
+                    .iter()
+                    .any(|answer| matches!(answer, PeerEntry::Held(_)))
+        };
+        self.answers
+            .iter()
+            .find(|(_, answers)| is_gone(answers))
+            .map(|(name, _)| *name)
+    }
+}
+
+/// Where entries can be had from, and what is known of this node there.
 #[async_trait]
 pub(crate) trait PeerEntries: Debug + Send + Sync + 'static {
     /// The other members that are known.
@@ -61,6 +96,9 @@ pub(crate) trait PeerEntries: Debug + Send + Sync + 'static {
 
     /// What `peer` says of each name, in their order.
     async fn fetch(&self, peer: u64, names: &[LogPosition]) -> Result<Fetched, String>;
+
+    /// What `peer` remembers of this node.
+    async fn seen(&self, peer: u64) -> Result<Option<SeenMember>, String>;
 }
 
 /// Repairs what cannot be read. Readers wait for it.
@@ -71,9 +109,12 @@ pub(crate) struct Repairer {
     wanted: Notify,
     rounds: watch::Sender<u64>,
     repaired: Mutex<Vec<LogPosition>>,
+    started: AtomicBool,
     /// A reason why repair cannot go on, once there is one: a write of it failed.
     failure: Mutex<Option<String>>,
     figures: RepairFigures,
+    /// An entry that no peer can give any more.
+    gone: watch::Sender<Option<LogPosition>>,
 }
 
 /// Why an entry will not be repaired.
@@ -93,13 +134,18 @@ impl Repairer {
             wanted: Notify::new(),
             rounds: watch::channel(0).0,
             repaired: Mutex::default(),
+            started: AtomicBool::new(false),
             failure: Mutex::default(),
             figures: RepairFigures::default(),
+            gone: watch::Sender::new(None),
         })
     }
 
-    /// Repairs whatever is found to be unreadable, until the last other holder is gone.
+    /// Repairs whatever is found to be unreadable, until the last other holder is gone. Once is enough.
     pub(crate) fn start(self: &Arc<Self>) {
+        if self.started.swap(true, Ordering::AcqRel) {
+            return;
+        }
         let weak = Arc::downgrade(self);
         tokio::spawn(async move {
             while let Some(this) = weak.upgrade() {
@@ -122,6 +168,21 @@ impl Repairer {
 
     pub(crate) fn register_metrics(&self, registry: &mut Registry) {
         self.figures.register(registry);
+    }
+
+    /// Waits until an entry is known to be one that cannot be repaired, because the others have it in
+    /// their snapshots only.
+    pub(crate) async fn gone(&self) -> LogPosition {
+        let mut gone = self.gone.subscribe();
+        loop {
+            if let Some(entry) = *gone.borrow_and_update() {
+                return entry;
+            }
+            if gone.changed().await.is_err() {
+                // This holds a sender.
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Log ids that were repaired since the start, in order of their repair.
@@ -165,12 +226,15 @@ impl Repairer {
     /// Asks every peer once for what is missing; tells whether anything was repaired.
     async fn round(&self) -> bool {
         let mut progress = false;
-        for peer in self.source.peers() {
+        let mut round = Round::default();
+        let peers = self.source.peers();
+        for peer in peers.iter().copied() {
             let missing = self.log.unreadable();
             self.figures.note_unreadable(&missing);
             for names in missing.chunks(MAXIMUM_NAMES) {
                 match self.source.fetch(peer, names).await {
                     Ok(fetched) => {
+                        round.note(names, &fetched.entries);
                         self.figures.count_message_bytes(fetched.message_bytes);
                         progress |= self.take_in(peer, names, fetched.entries).await;
                     }
@@ -180,6 +244,12 @@ impl Repairer {
                     }
                 }
             }
+        }
+        if let Some(entry) = round.gone(peers.len())
+            && self.log.unreadable().contains(&entry)
+        {
+            tracing::error!(%entry, "an entry cannot be read, and the others have it in snapshots only");
+            self.gone.send_replace(Some(entry));
         }
         progress
     }
@@ -222,23 +292,54 @@ impl Repairer {
 pub struct RepairSource {
     log: LogStore,
     peers: Arc<Peers>,
+    is_open: AtomicBool,
 }
 
 impl RepairSource {
     pub(crate) fn new(log: LogStore, peers: Arc<Peers>) -> Self {
-        Self { log, peers }
+        Self {
+            log,
+            peers,
+            is_open: AtomicBool::new(false),
+        }
+    }
+
+    /// Lets entries be given. Before, every answer would tell of this start, and the others could not
+    /// say any more whether they knew of it from another process.
+    pub(crate) fn open(&self) {
+        self.is_open.store(true, Ordering::Release);
     }
 
     pub(crate) fn check(&self, envelope: Option<&v1::Envelope>) -> Result<(), EnvelopeError> {
-        self.peers.check(envelope, LocalMarks::of(&self.log))
+        if !self.is_open.load(Ordering::Acquire) {
+            return Err(EnvelopeError::Starting);
+        }
+        self.peers.check(envelope)
     }
 
     pub(crate) fn responder(&self) -> v1::Responder {
         self.peers.responder()
     }
 
+    /// What this node remembers of a member of its cluster; an error for another cluster.
+    pub(crate) fn seen(&self, request: &v1::SeenRequest) -> Result<Option<v1::SeenOf>, String> {
+        let ours = self.peers.identity().cluster_uuid;
+        if request.cluster_uuid != ours.to_string() {
+            return Err(format!(
+                "the call is from cluster {}, this node belongs to {ours}",
+                request.cluster_uuid
+            ));
+        }
+        let seen = self.peers.seen_of(request.node_id);
+        Ok(seen.as_ref().map(SeenMember::message))
+    }
+
     /// What this node says of an entry that a peer asks for by name.
     pub(crate) fn entry(&self, name: LogPosition) -> PeerEntry {
+        let purged = self.log.state().purged;
+        if purged.is_some_and(|purged| name.index <= purged.index) {
+            return PeerEntry::Purged;
+        }
         match self.log.read(name.index, name.index.saturating_add(1), 1) {
             Ok(entries) => entries
                 .into_iter()
@@ -260,8 +361,13 @@ pub(crate) struct MemberEntries {
 }
 
 impl MemberEntries {
-    fn address(&self, peer: u64) -> Option<String> {
-        self.addresses().remove(&peer)
+    fn client(&self, peer: u64) -> Result<RepairClient<Channel>, String> {
+        let address = self
+            .addresses()
+            .remove(&peer)
+            .ok_or_else(|| "it is not a member any more".to_owned())?;
+        let channel = connect_peer(&address, CONNECT_TIMEOUT).map_err(|error| error.to_string())?;
+        Ok(RepairClient::new(channel).max_decoding_message_size(MAXIMUM_MESSAGE_BYTES))
     }
 
     fn addresses(&self) -> BTreeMap<u64, String> {
@@ -291,12 +397,7 @@ impl PeerEntries for MemberEntries {
     }
 
     async fn fetch(&self, peer: u64, names: &[LogPosition]) -> Result<Fetched, String> {
-        let address = self
-            .address(peer)
-            .ok_or_else(|| "it is not a member any more".to_owned())?;
-        let channel = connect_peer(&address, CONNECT_TIMEOUT).map_err(|error| error.to_string())?;
-        let mut client =
-            RepairClient::new(channel).max_decoding_message_size(MAXIMUM_MESSAGE_BYTES);
+        let mut client = self.client(peer)?;
         let message = v1::FetchEntriesRequest {
             envelope: Some(self.peers.envelope(peer)),
             log_ids: names.iter().copied().map(position_message).collect(),
@@ -320,6 +421,7 @@ impl PeerEntries for MemberEntries {
             .map(|entry| match entry.state() {
                 v1::fetched_entry::State::Held => PeerEntry::Held(entry.payload),
                 v1::fetched_entry::State::Unreadable => PeerEntry::Unreadable,
+                v1::fetched_entry::State::Purged => PeerEntry::Purged,
                 _ => PeerEntry::NotHeld,
             })
             .collect();
@@ -327,5 +429,46 @@ impl PeerEntries for MemberEntries {
             entries,
             message_bytes,
         })
+    }
+
+    async fn seen(&self, peer: u64) -> Result<Option<SeenMember>, String> {
+        let identity = self.peers.identity();
+        let request = v1::SeenRequest {
+            cluster_uuid: identity.cluster_uuid.to_string(),
+            node_id: identity.node_id.0,
+        };
+        let response = self
+            .client(peer)?
+            .seen(request)
+            .await
+            .map_err(|status| format!("{:?}: {}", status.code(), status.message()))?;
+        let seen = response.into_inner().seen;
+        Ok(seen.as_ref().and_then(SeenMember::read))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_given_up_only_when_everybody_answered_and_somebody_has_its_data() {
+        let name = LogPosition { term: 1, index: 7 };
+        let gone = |answers: &[PeerEntry]| {
+            let mut round = Round::default();
+            for answer in answers {
+                round.note(&[name], std::slice::from_ref(answer));
+            }
+            round.gone(2) == Some(name)
+        };
+        let held = PeerEntry::Held(Bytes::new());
+        let (purged, not_held) = (PeerEntry::Purged, PeerEntry::NotHeld);
+        assert!(gone(&[purged.clone(), purged.clone()]));
+        assert!(gone(&[not_held.clone(), purged.clone()]));
+        assert!(gone(&[PeerEntry::Unreadable, purged.clone()]));
+        let one = std::slice::from_ref(&purged);
+        assert!(!gone(one), "one has not answered");
+        assert!(!gone(&[purged, held]));
+        assert!(!gone(&[not_held.clone(), not_held]), "nobody has its data");
     }
 }

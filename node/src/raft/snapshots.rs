@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 use super::keeper::SnapshotKeeper;
 use crate::disk::{
     FileStream, Interrupted, OpenMode, SharedFileSystem, Throttle, ThrottledStream,
-    create_directories, quarantine,
+    create_directories, failed_sync, quarantine,
 };
 use crate::position::LogPosition;
 use crate::state::{SnapshotSummary, State, StateError, verify_snapshot};
@@ -123,6 +123,16 @@ impl SnapshotError {
     /// from it.
     pub(crate) fn is_about_a_damaged_store(&self) -> bool {
         matches!(self, Self::State { source, .. } if matches!(**source, StateError::Inconsistent(_)))
+    }
+
+    /// Whether there was no space: nothing is changed, and it may be tried again once there is.
+    #[must_use]
+    pub fn is_out_of_space(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => crate::disk::is_out_of_space(source),
+            Self::State { source, .. } => source.is_out_of_space(),
+            Self::OtherPosition { .. } => false,
+        }
     }
 }
 
@@ -284,13 +294,23 @@ impl Snapshots {
         state.flush().map_err(state_error)?;
         let file = self.create(&temporary)?;
         let mut writer = BufWriter::with_capacity(1024 * 1024, file);
-        let summary = state.write_snapshot(&mut writer).map_err(state_error)?;
-        writer
-            .into_inner()
-            .map_err(io::IntoInnerError::into_error)
-            .and_then(|stream| stream.file().sync())
-            .map_err(Self::io("write", &temporary))?;
-        self.put_in_place(&temporary, summary)
+        let written = state
+            .write_snapshot(&mut writer)
+            .map_err(state_error)
+            .and_then(|summary| {
+                let file = writer.into_inner().map_err(io::IntoInnerError::into_error);
+                file.and_then(|stream| stream.file().sync().map_err(failed_sync))
+                    .map_err(Self::io("write", &temporary))?;
+                Ok(summary)
+            });
+        match written {
+            Ok(summary) => self.put_in_place(&temporary, summary),
+            Err(error) => {
+                // What was taken of a full disk is given back.
+                self.discard(&temporary)?;
+                Err(error)
+            }
+        }
     }
 
     fn create(&self, path: &Path) -> Result<FileStream, SnapshotError> {

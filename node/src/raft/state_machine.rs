@@ -1,6 +1,7 @@
 //! openraft's state machine on our state.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt as _};
@@ -10,7 +11,8 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use super::codec::{CodecError, decode_stored_membership, encode_stored_membership};
 use super::keeper::SnapshotKeeper;
 use super::order_watch::OrderWatch;
-use super::snapshots::SnapshotFile;
+use super::snapshots::{SnapshotError, SnapshotFile};
+use super::space::Space;
 use super::types::{
     Applied, EncodedCommand, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig, to_log_id,
     to_position,
@@ -28,21 +30,42 @@ const MAXIMUM_BATCH_ENTRIES: usize = 256;
 pub(crate) struct StateMachine {
     keeper: Arc<SnapshotKeeper>,
     order: OrderWatch,
+    space: Space,
 }
 
 impl StateMachine {
-    pub(crate) fn new(keeper: Arc<SnapshotKeeper>, order: OrderWatch) -> Self {
-        Self { keeper, order }
+    pub(crate) fn new(keeper: Arc<SnapshotKeeper>, order: OrderWatch, space: Space) -> Self {
+        Self {
+            keeper,
+            order,
+            space,
+        }
     }
 
+    /// Does something that writes to the disk. An error would end the core: as long as nothing is
+    /// wrong but that the disk is full, it waits for space and tries again.
     async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(Self) -> Result<T, io::Error> + Send + 'static,
+        work: impl Fn(&Self) -> Result<T, SnapshotError> + Send + Sync + 'static,
     ) -> Result<T, io::Error> {
-        let this = self.clone();
-        tokio::task::spawn_blocking(move || work(this))
-            .await
-            .map_err(io::Error::other)?
+        let work = Arc::new(work);
+        self.space.usable().await;
+        loop {
+            let (this, work) = (self.clone(), work.clone());
+            let done = tokio::task::spawn_blocking(move || work(&this))
+                .await
+                .map_err(io::Error::other)?;
+            match done {
+                Err(error) if error.is_out_of_space() => {
+                    tracing::warn!(
+                        error = %crate::recovery::describe(&error),
+                        "the store waits for space on the disk"
+                    );
+                    self.space.after_failure().await;
+                }
+                done => return done.map_err(io::Error::other),
+            }
+        }
     }
 }
 
@@ -99,10 +122,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             }
             let outcomes = self
                 .blocking(move |this| {
-                    this.keeper
-                        .state()
-                        .apply(&applies)
-                        .map_err(io::Error::other)
+                    let applied = this.keeper.state().apply(&applies);
+                    applied.map_err(|source| SnapshotError::state(Path::new("store"), source))
                 })
                 .await?;
             for (outcome, responder) in outcomes.into_iter().zip(responders) {
@@ -112,6 +133,16 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             }
         }
         Ok(())
+    }
+
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Self> {
+        // About the size of the last one, and room to spare.
+        let length = self.keeper.current().and_then(|current| {
+            let file = current.open().ok()?;
+            file.file().length_bytes().ok()
+        });
+        let fits = self.space.takes_snapshot(length.unwrap_or(0));
+        (force || fits).then(|| self.clone())
     }
 
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
@@ -125,7 +156,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     ) -> Result<(), io::Error> {
         // The file is durable under its name already (see `Snapshots::accept`): when the store is
         // ahead of the log after a crash, it tells that the store got there lawfully.
-        self.blocking(move |this| this.keeper.install(&snapshot).map_err(io::Error::other))
+        self.blocking(move |this| this.keeper.install(&snapshot))
             .await?;
         self.order.after("installing a snapshot");
         Ok(())
@@ -143,11 +174,8 @@ impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
     type SnapshotData = SnapshotFile;
 
     async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
-        self.blocking(|this| {
-            let snapshot = this.keeper.build().map_err(io::Error::other)?;
-            this.order.after("writing a snapshot");
-            raft_snapshot(snapshot)
-        })
-        .await
+        let snapshot = self.blocking(|this| this.keeper.build()).await?;
+        self.order.after("writing a snapshot");
+        raft_snapshot(snapshot)
     }
 }

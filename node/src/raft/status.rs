@@ -7,6 +7,7 @@ use quadraft_protocol::v1;
 
 use super::codec::{log_id_message, position_message, stored_membership_message};
 use super::node::Node;
+use super::space::Room;
 use super::types::TypeConfig;
 use crate::position::LogPosition;
 
@@ -20,6 +21,7 @@ impl Node {
         let identity = self.peers().identity();
         let readiness = self.readiness_of(&metrics);
         let log = self.log().state();
+        let space = self.space().status();
         v1::StatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node_id: identity.node_id.0,
@@ -45,6 +47,8 @@ impl Node {
             unreadable: messages(self.log().unreadable()),
             repaired_from_peers: messages(self.repaired_from_peers()),
             scrub: Some(self.scrub().message()),
+            disk_available_bytes: space.available_bytes,
+            disk_is_short: space.room != Room::Enough,
         }
     }
 

@@ -17,6 +17,7 @@ use openraft::errors::{ClientWriteError, RaftError};
 use tokio::sync::{mpsc, oneshot};
 
 use super::failure::{Committed, WriteFailure};
+use super::space::Space;
 use super::state_machine::StateMachine;
 use super::types::{Applied, EncodedCommand, TypeConfig};
 use crate::sparql::update::{Evaluated, EvaluationLimits, Write, evaluate_group};
@@ -75,6 +76,7 @@ impl fmt::Debug for Writer {
 #[derive(Clone)]
 struct Leading {
     raft: openraft::Raft<TypeConfig, StateMachine>,
+    space: Space,
     quorum_timeout: Duration,
 }
 
@@ -87,6 +89,9 @@ impl Leading {
         }
         if !metrics.state.is_leader() {
             return Err(WriterAnswer::NotLeader);
+        }
+        if let Some(reason) = self.space.refusal() {
+            return Err(WriterAnswer::Failed(WriteFailure::DiskFull(reason)));
         }
         // A leader that has not heard from a majority for long proposes nothing: the outcome would
         // be unknown, while now it is known that nothing was changed.
@@ -105,11 +110,13 @@ impl Writer {
         raft: openraft::Raft<TypeConfig, StateMachine>,
         state: Arc<State>,
         limits: EvaluationLimits,
+        space: Space,
         quorum_timeout: Duration,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_WRITES);
         let leading = Leading {
             raft,
+            space,
             quorum_timeout,
         };
         let worker = Worker {

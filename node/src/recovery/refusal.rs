@@ -23,6 +23,7 @@ impl Refusal {
         let exit_code = match reason {
             RefusalReason::WrongCluster | RefusalReason::UnknownFormat => ExitCode::WrongIdentity,
             RefusalReason::InUse => ExitCode::VolumeInUse,
+            RefusalReason::DiskFull => ExitCode::DiskFailed,
             _ => ExitCode::VolumeRefused,
         };
         Self {
@@ -31,19 +32,35 @@ impl Refusal {
         }
     }
 
-    /// The disk failed while the volume was opened: nothing is known to be lost.
+    /// The disk failed while the volume was opened, or is full: nothing is known to be lost.
     #[must_use]
     pub fn disk_failure(
         mut report: RecoveryReport,
         error: &(dyn std::error::Error + 'static),
     ) -> Self {
         report.outcome = RecoveryOutcome::Refused;
+        report.reason = is_out_of_space(error).then_some(RefusalReason::DiskFull);
         report.message = describe(error);
         Self {
             report: Box::new(report),
             exit_code: ExitCode::DiskFailed,
         }
     }
+}
+
+/// Whether an operation of the file system found no space, somewhere among an error's causes.
+fn is_out_of_space(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(crate::disk::is_out_of_space)
+        {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// An error with its causes, in one sentence.

@@ -28,6 +28,15 @@ impl DerivedError {
     pub(crate) fn is_unknown_format(&self) -> bool {
         matches!(self, Self::Snapshot(error) if error.is_unknown_format())
     }
+
+    /// Whether nothing is wrong but that the disk is full.
+    pub(crate) fn is_out_of_space(&self) -> bool {
+        match self {
+            Self::Snapshot(error) => error.is_out_of_space(),
+            Self::State(error) => error.is_out_of_space(),
+            Self::Quarantine { source, .. } => crate::disk::is_out_of_space(source),
+        }
+    }
 }
 
 /// Opens the newest whole snapshot; damaged ones go to quarantine.
@@ -61,6 +70,8 @@ pub(crate) fn open_store(
     obey_rebuild_order(file_system, data, report)?;
     match State::open(&path) {
         Ok(state) => Ok(state),
+        // A full disk is no damage.
+        Err(error) if error.is_out_of_space() => Err(error.into()),
         Err(error) => {
             tracing::warn!(%error, "the store cannot be opened and is rebuilt");
             report

@@ -10,7 +10,7 @@ use super::order::{Positions, judge};
 use super::refusal::describe;
 use super::volume::log_identity;
 use crate::disk::{OpenMode, SharedFileSystem, TwinError};
-use crate::identity::{IdentityError, SuperblockFile, VoteError, VoteFile};
+use crate::identity::{IdentityError, SuperblockFile, VolumeState, VoteError, VoteFile};
 use crate::log::{LogError, inspect_log};
 use crate::raft::Snapshots;
 
@@ -104,6 +104,16 @@ fn read_volume(file_system: &SharedFileSystem, data: &Path, report: &mut VerifyR
     report.node_id = Some(superblock.node_id);
     report.cluster_uuid = Some(superblock.cluster_uuid.to_string());
     report.boot_count = superblock.boot_count;
+    match superblock.state {
+        VolumeState::Normal => {}
+        VolumeState::Restoring => report.damage.push("a restore has not finished".to_owned()),
+        VolumeState::SetBack => report
+            .damage
+            .push("the volume was set back to an earlier state".to_owned()),
+        VolumeState::Unrepairable => report
+            .damage
+            .push("the log cannot be completed from any other member".to_owned()),
+    }
 
     let mut positions = Positions::default();
     match VoteFile::open(file_system.clone(), data, OpenMode::Read) {

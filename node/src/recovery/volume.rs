@@ -10,7 +10,7 @@ use super::order::{Mending, Positions, judge};
 use super::refusal::Refusal;
 use super::store::{DerivedError, install, open_snapshots, open_store};
 use crate::disk::{
-    LockError, OpenMode, SharedFileSystem, TwinError, VolumeLock, create_directories,
+    Ballast, LockError, OpenMode, SharedFileSystem, TwinError, VolumeLock, create_directories,
 };
 use crate::identity::{
     IdentityError, Superblock, SuperblockFile, VolumeState, VoteError, VoteFile,
@@ -73,6 +73,12 @@ enum IdentityProblem {
     NobodyToRepairFrom { entry: LogPosition },
     #[error("a restore onto this volume has not finished: run it again, or empty the volume")]
     RestoreIncomplete,
+    #[error(
+        "a peer has seen more of this node than is on the volume: it was set back to an earlier state"
+    )]
+    SetBack,
+    #[error("entries of the log cannot be read, and the other members have them in snapshots only")]
+    Unrepairable,
 }
 
 /// Opens the volume, mends what may be mended, and counts the start.
@@ -97,6 +103,12 @@ pub fn open_volume(
         Err(error @ LockError::Io { .. }) => return Err(Refusal::disk_failure(report, &error)),
     };
 
+    // Opening the store takes space.
+    match Ballast::of(data).release_if_needed(file_system.as_ref()) {
+        Ok(true) => tracing::warn!("the disk is full; the space that was kept for a start is used"),
+        Ok(false) => {}
+        Err(error) => return Err(Refusal::disk_failure(report, &error)),
+    }
     let superblock = open_identity(file_system, options, &mut report)?;
     let identity = superblock.current().clone();
     let vote = open_vote(file_system, data, &mut report)?;
@@ -104,6 +116,8 @@ pub fn open_volume(
     let derived_error = |report: &RecoveryReport, error: &DerivedError| {
         let reason = if error.is_unknown_format() {
             RefusalReason::UnknownFormat
+        } else if error.is_out_of_space() {
+            RefusalReason::DiskFull
         } else {
             RefusalReason::StoreUnrecoverable
         };
@@ -202,12 +216,19 @@ fn open_identity(
     if !found.is_nil() {
         report.cluster_uuid = Some(found.to_string());
     }
-    if superblock.current().state == VolumeState::Restoring {
-        return Err(Refusal::new(
-            report.clone(),
+    let unusable = match superblock.current().state {
+        VolumeState::Normal => None,
+        VolumeState::Restoring => Some((
             RefusalReason::RestoreIncomplete,
-            &IdentityProblem::RestoreIncomplete,
-        ));
+            IdentityProblem::RestoreIncomplete,
+        )),
+        VolumeState::SetBack => Some((RefusalReason::SetBack, IdentityProblem::SetBack)),
+        VolumeState::Unrepairable => {
+            Some((RefusalReason::LogDamaged, IdentityProblem::Unrepairable))
+        }
+    };
+    if let Some((reason, problem)) = unusable {
+        return Err(Refusal::new(report.clone(), reason, &problem));
     }
     if let Some(expected) = options.cluster_uuid
         && !found.is_nil()
@@ -436,7 +457,11 @@ fn purge_through(log: &mut OpenedLog, position: LogPosition) -> Result<(), Deriv
     let as_snapshot_error = |error: LogError| crate::raft::SnapshotError::Io {
         action: "purge the log through",
         path: PathBuf::from("log"),
-        source: std::io::Error::other(error),
+        source: if error.is_out_of_space() {
+            std::io::Error::new(std::io::ErrorKind::StorageFull, error)
+        } else {
+            std::io::Error::other(error)
+        },
     };
     let locations = log
         .files

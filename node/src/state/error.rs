@@ -53,6 +53,19 @@ pub enum StateError {
 }
 
 impl StateError {
+    /// Whether there was no space: the store is as it was, and may be tried again once there is.
+    #[must_use]
+    pub fn is_out_of_space(&self) -> bool {
+        match self {
+            Self::Storage(StorageError::Io(error))
+            | Self::Loader(LoaderError::Storage(StorageError::Io(error))) => {
+                crate::disk::is_out_of_space(error)
+            }
+            Self::Io { source, .. } => crate::disk::is_out_of_space(source),
+            _ => false,
+        }
+    }
+
     /// Adds what was being done to an error of the operating system.
     pub(crate) fn io(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let action = action.into();

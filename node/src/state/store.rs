@@ -79,6 +79,8 @@ pub struct State {
     published: RwLock<Published>,
     writer: Mutex<()>,
     broken: AtomicBool,
+    /// A commit found no space: whether it is in the store after all is looked up before the next.
+    doubtful: AtomicBool,
 }
 
 impl State {
@@ -113,7 +115,13 @@ impl State {
             published: RwLock::new(Published::new(Arc::new(generation), records)),
             writer: Mutex::new(()),
             broken: AtomicBool::new(false),
+            doubtful: AtomicBool::new(false),
         }
+    }
+
+    /// Whether the store failed and takes no more writes until it is opened again.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
     }
 
     // A panic while a lock is held leaves what it guards as it was: values are replaced as a
@@ -194,7 +202,8 @@ impl State {
         self.view()
     }
 
-    /// Applies entries in one store transaction: all or none.
+    /// Applies entries in one store transaction: all or none. When there was no space for it
+    /// ([`StateError::is_out_of_space`]), the same entries may be applied again.
     pub fn apply(&self, entries: &[(LogPosition, Apply)]) -> Result<Vec<Outcome>, StateError> {
         let _writer = self.writer();
         if self.broken.load(Ordering::Acquire) {
@@ -203,6 +212,13 @@ impl State {
         let view = self.view();
         let before = self.status();
         let mut transaction = view.start_transaction()?;
+        if self.doubtful.load(Ordering::Acquire) {
+            if records::read_status(&transaction)? != *before {
+                self.broken.store(true, Ordering::Release);
+                return Err(StateError::Broken);
+            }
+            self.doubtful.store(false, Ordering::Release);
+        }
         let mut outcomes = Vec::with_capacity(entries.len());
         let mut digests = Vec::with_capacity(entries.len());
         let (status, added, leaving) = {
@@ -222,8 +238,14 @@ impl State {
         records::write_requests(&mut transaction, &leaving, entering);
         records::write_changes(&mut transaction, Some(&before), &status);
         if let Err(error) = transaction.commit() {
-            self.broken.store(true, Ordering::Release);
-            return Err(error.into());
+            let error = StateError::from(error);
+            let doubt = if error.is_out_of_space() {
+                &self.doubtful
+            } else {
+                &self.broken
+            };
+            doubt.store(true, Ordering::Release);
+            return Err(error);
         }
         let mut published = self.published_mut();
         published.status = Arc::new(status);
@@ -251,12 +273,14 @@ impl State {
     /// Makes everything applied so far durable. Until then a crash of the machine may take the
     /// store back to an earlier state, never to a mixed one.
     pub fn flush(&self) -> Result<(), StateError> {
-        let result = self.view().flush();
-        if result.is_err() {
+        let result = self.view().flush().map_err(StateError::from);
+        if let Err(error) = &result
+            && !error.is_out_of_space()
+        {
             // A failed flush is never tried again on the same open store.
             self.broken.store(true, Ordering::Release);
         }
-        Ok(result?)
+        result
     }
 
     /// Writes all of one consistent state while entries go on being applied.

@@ -213,6 +213,8 @@ pub struct Node {
     pub diverged_from: BTreeSet<NodeId>,
     /// Log ids of entries that the node cannot read and that no peer has given it yet.
     pub unreadable: Vec<String>,
+    /// Bytes left on its disk, when they are so few that it takes no writes.
+    pub short_of_space: Option<u64>,
     pub recovery: Option<RecoveryFindings>,
 }
 

@@ -400,6 +400,7 @@ fn node(cluster: &ValidatedCluster, answer: v1::StatusResponse) -> Node {
             .iter()
             .map(|log_id| format!("{}.{}", log_id.term, log_id.index))
             .collect(),
+        short_of_space: answer.disk_is_short.then_some(answer.disk_available_bytes),
         recovery: recovery_findings(&answer.recovery_report_json),
     }
 }

@@ -396,6 +396,16 @@ fn conditions(
         message.clone()
     };
     let unreadable = unreadable_entries(observation);
+    let short = short_of_space(observation);
+    let (degraded, degraded_message) = if !complete && !unreadable.is_empty() {
+        ("EntriesUnreadable", unreadable.as_str())
+    } else if !complete {
+        ("MembersMissing", quorum_message.as_str())
+    } else if !short.is_empty() {
+        ("DiskFull", short.as_str())
+    } else {
+        ("AllHealthy", "")
+    };
     let comparable = observation
         .slots
         .values()
@@ -429,21 +439,9 @@ fn conditions(
         ),
         Wanted::new(
             "Degraded",
-            observation.record.initialised && !complete,
-            if complete {
-                "AllHealthy"
-            } else if unreadable.is_empty() {
-                "MembersMissing"
-            } else {
-                "EntriesUnreadable"
-            },
-            if complete {
-                ""
-            } else if unreadable.is_empty() {
-                &quorum_message
-            } else {
-                &unreadable
-            },
+            observation.record.initialised && (!complete || !short.is_empty()),
+            degraded,
+            degraded_message,
         ),
         Wanted {
             type_: "Diverged",
@@ -467,6 +465,19 @@ fn conditions(
                 .join("; "),
         },
     ]
+}
+
+/// Who takes no writes for want of space; empty when everybody does.
+fn short_of_space(observation: &Observation) -> String {
+    let members = observation.slots.iter().filter_map(|(slot, seen)| {
+        let node = seen.node.as_ref()?;
+        let bytes = node.short_of_space?;
+        Some(format!(
+            "slot {slot} (node {}) has {bytes} bytes left on its disk and takes no writes",
+            node.node_id
+        ))
+    });
+    members.collect::<Vec<_>>().join("; ")
 }
 
 /// Who cannot read which entries; empty when everybody can.

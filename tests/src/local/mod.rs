@@ -1,7 +1,11 @@
 //! Nodes as processes on this machine, for tests that kill and damage them.
 
+mod disk;
+mod membership;
 mod node;
 mod writer;
 
+pub use disk::SmallDisk;
+pub use membership::{initialise, replace_member};
 pub use node::{LocalNode, RunResult, free_ports, run_node};
 pub use writer::{Acknowledged, Writer};

@@ -1,5 +1,6 @@
 //! One node process.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -79,6 +80,7 @@ pub struct LocalNode {
     pub data: PathBuf,
     pub port: u16,
     arguments: Vec<String>,
+    log: PathBuf,
     child: Option<Child>,
 }
 
@@ -87,6 +89,7 @@ impl LocalNode {
     #[must_use]
     pub fn new(data: PathBuf, port: u16, extra: &[&str]) -> Self {
         Self {
+            log: data.with_extension("log"),
             data,
             port,
             arguments: extra.iter().map(|&argument| argument.to_owned()).collect(),
@@ -94,7 +97,12 @@ impl LocalNode {
         }
     }
 
-    /// Starts the process; its log is appended to `DATA.log`.
+    /// Appends the log to another file than `DATA.log`.
+    pub fn log_to(&mut self, path: PathBuf) {
+        self.log = path;
+    }
+
+    /// Starts the process; its log is appended to `DATA.log`, unless another file was given.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -102,7 +110,7 @@ impl LocalNode {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
-            .open(self.data.with_extension("log"))?;
+            .open(&self.log)?;
         let child = Command::new(program("quadraft-node"))
             .arg("serve")
             .arg("--data")
@@ -130,6 +138,21 @@ impl LocalNode {
         Ok(())
     }
 
+    /// Whether the process has ended by itself, and if so, with which exit code.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    pub fn has_ended(&mut self) -> io::Result<Option<Option<i32>>> {
+        let Some(child) = &mut self.child else {
+            return Ok(None);
+        };
+        let status = child.try_wait()?;
+        if status.is_some() {
+            self.child = None;
+        }
+        Ok(status.map(|status| status.code()))
+    }
+
     /// Waits until the process ends by itself, and gives its exit code.
     ///
     /// # Errors
@@ -153,6 +176,31 @@ impl LocalNode {
     #[must_use]
     pub fn peer_address(&self) -> String {
         format!("127.0.0.1:{}", self.port + 1)
+    }
+
+    /// The numbers that a writer wrote under `subject`, as this node has them now.
+    ///
+    /// # Errors
+    /// When the node does not answer, or answers something else.
+    pub async fn numbers(&self, subject: &str) -> Result<BTreeSet<u64>, String> {
+        let query = format!("SELECT ?n {{ <urn:test:{subject}> <urn:test:wrote> ?n }}");
+        let answer = reqwest::Client::new()
+            .post(self.url("/query"))
+            .header("content-type", "application/sparql-query")
+            .header("accept", "text/csv")
+            .body(query)
+            .send()
+            .await
+            .map_err(|error| error.to_string())?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(|error| error.to_string())?;
+        if !status.is_success() {
+            return Err(format!("{status}: {text}"));
+        }
+        text.lines()
+            .skip(1)
+            .map(|line| line.trim().parse().map_err(|_| format!("{line:?}")))
+            .collect()
     }
 
     /// The node's status over the peer port.
@@ -182,8 +230,7 @@ impl LocalNode {
                 return Ok(status.clone());
             }
             if Instant::now() > until {
-                let log =
-                    std::fs::read_to_string(self.data.with_extension("log")).unwrap_or_default();
+                let log = std::fs::read_to_string(&self.log).unwrap_or_default();
                 let tail: Vec<&str> = log.lines().rev().take(20).collect();
                 return Err(format!(
                     "port {} was never {what} within {deadline:?}; last status {status:?}; log, newest first: {tail:#?}",

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::async_runtime::watch::WatchReceiver as _;
 use oxrdf::{GraphName, Literal, NamedNode, Quad};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::super::node::{Node, NodeError, NodeOptions, PreparedNode};
+use super::super::space::SpaceLimits;
 use super::super::types::{EncodedCommand, MemberAddresses};
 use super::wires::{WiredEntries, WiredNetwork, Wires};
 use crate::disk::SharedFileSystem;
@@ -17,8 +19,12 @@ use crate::disk::simulated::SimulatedDisk;
 use crate::log::{EntryLocation, LogOptions, LogStore, inspect_log};
 use crate::recovery::{OpenOptions, Refusal, StorePlace, log_identity, open_volume};
 use crate::sparql::update::EvaluationLimits;
-use crate::state::{Command, Digest, Effects, RequestId};
+use crate::state::{Command, Digest, Effects, Outcome, RequestId};
 
+/// Room for one segment and more.
+pub(super) const LIMITS: SpaceLimits = SpaceLimits {
+    reserve_bytes: 256 * 1024,
+};
 const CLUSTER: Uuid = Uuid::from_u128(0xc1);
 const DATA: &str = "/data";
 
@@ -56,7 +62,8 @@ impl Member {
         let (volume, report) = open_volume(&file_system, &open_options())?;
         let id = volume.superblock.current().node_id.0;
         let mut network = None;
-        let prepared = PreparedNode::with(volume, report, LogStore::start_inline, |peers, _| {
+        let start_log = LogStore::start_inline;
+        let prepared = PreparedNode::with(volume, report, LIMITS, start_log, |peers, _| {
             let wires = wires.clone();
             network = Some(WiredNetwork {
                 wires: wires.clone(),
@@ -69,7 +76,19 @@ impl Member {
         let log = prepared.log().clone();
         let wires = wires.clone();
         let starting = tokio::spawn(async move {
-            let node = prepared.start_on(node_options(), network.unwrap()).await?;
+            let retirement = prepared.retirement();
+            let starting = async {
+                prepared.ask_members().await?;
+                prepared.start_on(node_options(), network.unwrap()).await
+            };
+            let started = tokio::select! {
+                started = starting => started,
+                retired = retirement.unrepairable() => Err(NodeError::Retired(retired)),
+            };
+            if let Err(NodeError::Retired(retired)) = &started {
+                retirement.mark(retired).unwrap();
+            }
+            let node = started?;
             wires.serve(&node);
             node.run();
             Ok(node)
@@ -83,11 +102,136 @@ impl Member {
 
     /// The node, once it runs.
     pub(super) async fn node(&mut self) -> Option<Arc<Node>> {
+        self.started().await.map(Result::unwrap)
+    }
+
+    /// The node, once it runs, or why it does not.
+    pub(super) async fn started(&mut self) -> Option<Result<Arc<Node>, NodeError>> {
         if self.starting.as_ref().is_some_and(JoinHandle::is_finished) {
-            let started = self.starting.take().unwrap().await.unwrap();
-            self.node = Some(started.unwrap());
+            match self.starting.take().unwrap().await.unwrap() {
+                Ok(node) => self.node = Some(node),
+                Err(error) => return Some(Err(error)),
+            }
         }
-        self.node.clone()
+        self.node.clone().map(Ok)
+    }
+
+    /// Ends the process: what it wrote stays, nothing is handed over.
+    pub(super) async fn kill(&mut self, wires: &Wires) {
+        if let Some(node) = self.node().await {
+            wires.cut(node.node_id().0);
+            node.raft().shutdown().await.unwrap();
+        }
+        self.node = None;
+        self.log = None;
+    }
+}
+
+/// A cluster that runs, each member on a disk of its own.
+pub(super) struct Running {
+    pub(super) wires: Wires,
+    pub(super) disks: Vec<SimulatedDisk>,
+    pub(super) members: Vec<Member>,
+    next_number: usize,
+}
+
+impl Running {
+    /// Starts a member on each disk, and waits until all run and one leads.
+    pub(super) async fn start(disks: Vec<SimulatedDisk>, next_number: usize) -> Self {
+        let wires = Wires::default();
+        let members = disks
+            .iter()
+            .map(|disk| {
+                let started = Member::start(disk, &wires);
+                started.map_err(|refusal| refusal.report).unwrap()
+            })
+            .collect();
+        let mut running = Self {
+            wires,
+            disks,
+            members,
+            next_number,
+        };
+        running.nodes().await;
+        running.leader().await;
+        running
+    }
+
+    /// All nodes, once they run.
+    pub(super) async fn nodes(&mut self) -> Vec<Arc<Node>> {
+        let mut patience = Patience::default();
+        loop {
+            let mut nodes = Vec::new();
+            for member in &mut self.members {
+                nodes.extend(member.node().await);
+            }
+            if nodes.len() == self.members.len() {
+                return nodes;
+            }
+            patience.pause("all nodes to start").await;
+        }
+    }
+
+    /// Which member leads, once one does.
+    pub(super) async fn leader(&mut self) -> (usize, Arc<Node>) {
+        let mut patience = Patience::default();
+        loop {
+            for (number, member) in self.members.iter_mut().enumerate() {
+                if let Some(Ok(node)) = member.started().await
+                    && node.is_leader()
+                {
+                    return (number, node);
+                }
+            }
+            patience.pause("a leader").await;
+        }
+    }
+
+    /// Commits one more entry, whoever leads.
+    pub(super) async fn write(&mut self) {
+        let number = self.next_number;
+        self.next_number += 1;
+        let mut patience = Patience::default();
+        loop {
+            let (_, leader) = self.leader().await;
+            let command = insert(number, leader.state().data_index(), 700);
+            let written = leader.raft().client_write(command).await;
+            if written.is_ok_and(|written| matches!(written.data.0, Outcome::Applied(_))) {
+                return;
+            }
+            patience.pause("a write").await;
+        }
+    }
+
+    /// Kills a member and starts it on what its disk holds.
+    pub(super) async fn restart(&mut self, number: usize, disk: SimulatedDisk) {
+        self.members[number].kill(&self.wires).await;
+        self.members[number] = Member::start(&disk, &self.wires)
+            .map_err(|refusal| refusal.report)
+            .unwrap();
+        self.disks[number] = disk;
+    }
+
+    /// Waits until these members have applied the same, with the same digest.
+    pub(super) async fn agree(&mut self, numbers: &[usize]) {
+        let (_, leader) = self.leader().await;
+        let wanted = leader.raft().metrics().borrow_watched().last_log_index;
+        let mut patience = Patience::default();
+        for number in numbers {
+            loop {
+                let node = self.members[*number].node().await;
+                let applied = node.and_then(|node| node.state().applied());
+                if applied.map(|applied| applied.index) >= wanted {
+                    break;
+                }
+                patience.pause("all to be applied").await;
+            }
+        }
+        let digest = leader.state().digest();
+        for number in numbers {
+            let node = self.members[*number].node().await.unwrap();
+            assert_eq!(node.state().digest(), digest, "member {number}");
+        }
     }
 }
 
@@ -142,7 +286,7 @@ pub(super) fn insert(number: usize, base_index: u64, bytes: usize) -> EncodedCom
     };
     let command = Command {
         base_index,
-        requests: vec![(RequestId([number as u8 + 1; 16]), effects)],
+        requests: vec![(RequestId((number as u128 + 1).to_le_bytes()), effects)],
     };
     EncodedCommand(command.encode().into())
 }

@@ -8,6 +8,9 @@
 )]
 
 mod cluster;
+mod disk_failures;
+mod full_disks;
 mod matrix;
 mod scrubbing;
+mod set_back;
 mod wires;

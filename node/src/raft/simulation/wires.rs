@@ -14,10 +14,12 @@ use openraft::raft::{
 };
 use openraft::storage::Snapshot;
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
+use quadraft_protocol::v1;
 
 use super::super::node::Node;
-use super::super::peers::{LocalMarks, Peers};
+use super::super::peers::Peers;
 use super::super::repair::{Fetched, PeerEntries, RepairSource};
+use super::super::seen::SeenMember;
 use super::super::snapshots::SnapshotFile;
 use super::super::state_machine::StateMachine;
 use super::super::types::{MemberAddresses, TypeConfig, Vote, to_position};
@@ -68,6 +70,12 @@ impl Wires {
         }
     }
 
+    /// Takes a node off the network.
+    pub(super) fn cut(&self, id: u64) {
+        self.nodes.lock().unwrap().remove(&id);
+        self.sources.lock().unwrap().remove(&id);
+    }
+
     fn node(&self, id: u64) -> Option<Arc<Node>> {
         self.nodes.lock().unwrap().get(&id).cloned()
     }
@@ -98,6 +106,17 @@ impl PeerEntries for WiredEntries {
             entries: names.iter().map(|name| source.entry(*name)).collect(),
             message_bytes: 0,
         })
+    }
+
+    async fn seen(&self, peer: u64) -> Result<Option<SeenMember>, String> {
+        let source = self.wires.sources.lock().unwrap().get(&peer).cloned();
+        let source = source.ok_or_else(|| "it cannot be reached".to_owned())?;
+        let identity = self.peers.identity();
+        let seen = source.seen(&v1::SeenRequest {
+            cluster_uuid: identity.cluster_uuid.to_string(),
+            node_id: identity.node_id.0,
+        })?;
+        Ok(seen.as_ref().and_then(SeenMember::read))
     }
 }
 
@@ -135,8 +154,10 @@ impl WiredClient {
         let node = self.network.wires.node(self.target);
         let node = node.ok_or_else(|| unreachable("it cannot be reached"))?;
         let envelope = self.network.peers.envelope(self.target);
-        node.peers()
-            .check(Some(&envelope), LocalMarks::of(node.log()))
+        node.peers().check(Some(&envelope)).map_err(unreachable)?;
+        self.network
+            .peers
+            .note_responder(self.target, Some(&node.peers().responder()))
             .map_err(unreachable)?;
         Ok(node)
     }

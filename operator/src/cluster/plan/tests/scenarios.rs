@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::jiff::Timestamp;
 use quadraft_protocol::NodeId;
 
 use super::super::super::observation::{
     Membership, Node, Observation, Pod, Record, Role, Slot, SlotObservation, StatefulSetState,
     Termination, Volume,
 };
+use super::super::super::status;
 use super::super::{Plan, Reason, Step, Verdict, plan};
 use super::{UUID, bootstrap, cluster};
+use crate::api::RdfClusterStatus;
 
 fn id(slot: Slot) -> NodeId {
     NodeId(100 + u64::from(slot))
@@ -214,6 +217,31 @@ fn nobody_leaves_while_a_voter_may_need_an_entry_from_it() {
             allow_new_identity: false,
         })
     );
+}
+
+#[test]
+fn a_member_without_space_is_degraded_and_left_to_itself() {
+    let mut world = healthy(3);
+    if let Some(node) = world.slots.get_mut(&1).and_then(|seen| seen.node.as_mut()) {
+        node.short_of_space = Some(4096);
+    }
+    let made = plan(&cluster(3), &world);
+    assert_eq!((&made.step, &made.verdict), (&None, &Verdict::Steady));
+    let old = RdfClusterStatus {
+        cluster_uuid: Some(UUID.to_owned()),
+        ..RdfClusterStatus::default()
+    };
+    let now = Timestamp::UNIX_EPOCH;
+    let new = status::status(&cluster(3), Some(1), &old, &world, &made, None, now);
+    let condition = |type_: &str| {
+        let found = new
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == type_);
+        found.map(|condition| (condition.status.as_str(), condition.reason.as_str()))
+    };
+    assert_eq!(condition("Degraded"), Some(("True", "DiskFull")));
+    assert_eq!(condition("Ready"), Some(("True", "Steady")));
 }
 
 #[test]
