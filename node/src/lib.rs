@@ -13,9 +13,12 @@ pub mod http;
 pub mod identity;
 pub mod log;
 pub mod metrics;
+mod planted;
 pub mod position;
 pub mod raft;
 pub mod recovery;
 pub mod scrub;
 pub mod sparql;
 pub mod state;
+#[cfg(test)]
+mod testing;

@@ -342,11 +342,7 @@ async fn start_node(
         prepared.ask_members().await?;
         prepared.start(options).await
     };
-    let node = tokio::select! {
-        started = starting => started,
-        retired = retirement.unrepairable() => Err(NodeError::Retired(retired)),
-    };
-    let node = node.map_err(|error| match error {
+    let node = starting.await.map_err(|error| match error {
         NodeError::Retired(retired) => retire(&retirement, retired),
         error => ServeError::Node(error),
     });

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{FileSystem, OpenMode};
+use crate::planted::{Bug, is_planted};
 
 fn parent(path: &Path) -> io::Result<&Path> {
     path.parent()
@@ -45,8 +46,13 @@ pub fn write_durably(file_system: &dyn FileSystem, path: &Path, bytes: &[u8]) ->
     }
     let file = file_system.open(&temporary, OpenMode::CreateNew)?;
     file.write_at(bytes, 0)?;
-    file.sync()?;
+    if !is_planted(Bug::RenamedBeforeSync) {
+        file.sync()?;
+    }
     file_system.rename(&temporary, path)?;
+    if is_planted(Bug::DirectoryNotSynced) {
+        return Ok(());
+    }
     file_system.sync_directory(parent(path)?)
 }
 
@@ -73,7 +79,7 @@ pub fn quarantine(file_system: &dyn FileSystem, data: &Path, path: &Path) -> io:
     let mut number = 1_u32;
     let target = loop {
         let candidate = folder.join(format!("{}.{number}", name.to_string_lossy()));
-        if !file_system.exists(&candidate)? {
+        if !file_system.exists(&candidate)? || is_planted(Bug::QuarantineReplaced) {
             break candidate;
         }
         number += 1;

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{FileLock, FileSystem};
+use crate::planted::{Bug, is_planted};
 
 /// Why a volume could not be locked.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +27,11 @@ impl VolumeLock {
     /// # Errors
     /// [`LockError::InUse`] when another process holds it.
     pub fn acquire(file_system: &dyn FileSystem, data: &Path) -> Result<Self, LockError> {
-        let path = data.join("lock");
+        let path = if is_planted(Bug::LockIgnored) {
+            data.join(format!("lock-{}", uuid::Uuid::new_v4()))
+        } else {
+            data.join("lock")
+        };
         match file_system.lock(&path) {
             Ok(Some(lock)) => Ok(Self { _lock: lock }),
             Ok(None) => Err(LockError::InUse { path }),

@@ -21,6 +21,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{File, FileSystem, OpenMode, read_exact_at};
+use crate::planted::{Bug, is_planted};
 
 const COPY_BYTES: usize = 4096;
 const SECOND_COPY_OFFSET_BYTES: u64 = 1024 * 1024;
@@ -118,7 +119,8 @@ fn decode(bytes: &[u8], magic: [u8; 8], version: u32) -> Copy {
             return None;
         }
         let end = HEADER_BYTES + length;
-        if crc32c::crc32c(bytes.get(..end)?) != number_u32(bytes, end)? {
+        let checksum = crc32c::crc32c(bytes.get(..end)?);
+        if checksum != number_u32(bytes, end)? && !is_planted(Bug::TwinChecksumIgnored) {
             return None;
         }
         // The checksum comes before the version: a damaged version is damage, not a new format.
@@ -206,7 +208,11 @@ impl Twin {
                     generation: second,
                     payload: other,
                 },
-            ] => match first.cmp(&second) {
+            ] => match if is_planted(Bug::TwinOlderCopyBelieved) {
+                second.cmp(&first)
+            } else {
+                first.cmp(&second)
+            } {
                 std::cmp::Ordering::Equal => TwinRead {
                     payload,
                     generation: first,
@@ -322,9 +328,16 @@ impl Twin {
     pub const SCRUBBED_BYTES: u64 = 2 * COPY_BYTES as u64;
 
     fn write_copy(&self, bytes: &[u8], offset: u64) -> Result<(), TwinError> {
+        let unsynced =
+            is_planted(Bug::TwinNotSynced) || (offset == 0 && is_planted(Bug::TwinCopiesTogether));
         self.file
             .write_at(bytes, offset)
-            .and_then(|()| self.file.sync().map_err(super::failed_sync))
+            .and_then(|()| {
+                if unsynced {
+                    return Ok(());
+                }
+                self.file.sync().map_err(super::failed_sync)
+            })
             .map_err(|source| TwinError::Io {
                 action: "write",
                 path: self.path.clone(),

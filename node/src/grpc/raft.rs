@@ -1,9 +1,8 @@
 //! Raft between the nodes of one cluster.
 
-use std::io::{self, Write as _};
 use std::sync::Arc;
 
-use bytes::Bytes;
+use futures::StreamExt as _;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest,
     VoteRequest, VoteResponse,
@@ -13,11 +12,10 @@ use quadraft_protocol::v1;
 use quadraft_protocol::v1::raft_server::Raft;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::disk::FileStream;
 use crate::position::LogPosition;
 use crate::raft::{
-    CodecError, EnvelopeError, Node, SnapshotFile, StoredMembership, TypeConfig, decode_entry,
-    log_id_message, read_log_id, read_membership, read_vote, vote_message,
+    CodecError, EnvelopeError, Node, StoredMembership, TypeConfig, decode_entry, log_id_message,
+    read_log_id, read_membership, read_vote, receive_snapshot, vote_message,
 };
 
 #[derive(Debug)]
@@ -218,33 +216,16 @@ impl Raft for RaftService {
                 header.total_bytes
             )));
         }
-        let snapshots = self.node.snapshots().clone();
-        let (path, file) = snapshots.receive().map_err(|error| not_kept(&error))?;
-        let received = receive(file, &mut parts, header.total_bytes).await;
-        let accepted = match received {
-            Ok(()) => {
-                let snapshots = snapshots.clone();
-                let position = header.last_log_id.map(|log_id| LogPosition {
-                    term: log_id.term,
-                    index: log_id.index,
-                });
-                let path = path.clone();
-                tokio::task::spawn_blocking(move || snapshots.accept(&path, position))
-                    .await
-                    .map_err(|error| Status::internal(error.to_string()))?
-                    .map_err(|error| Status::data_loss(crate::recovery::describe(&error)))
-            }
-            Err(status) => Err(status),
-        };
-        let snapshot: SnapshotFile = match accepted {
-            Ok(snapshot) => snapshot,
-            Err(status) => {
-                if let Err(error) = snapshots.discard(&path) {
-                    tracing::warn!(%error, "failed to remove a refused snapshot");
-                }
-                return Err(status);
-            }
-        };
+        let position = header.last_log_id.map(|log_id| LogPosition {
+            term: log_id.term,
+            index: log_id.index,
+        });
+        let data = parts.map(|message| match message?.part {
+            Some(Part::Data(data)) => Ok(data),
+            _ => Err(Status::invalid_argument("the stream has a second header")),
+        });
+        let snapshots = self.node.snapshots();
+        let snapshot = receive_snapshot(snapshots, position, header.total_bytes, data).await?;
         let meta = SnapshotMeta {
             last_log_id,
             last_membership: StoredMembership::new(membership_log_id, membership),
@@ -260,49 +241,4 @@ impl Raft for RaftService {
             responder: Some(self.node.peers().responder()),
         }))
     }
-}
-
-fn not_kept(error: &(dyn std::error::Error + 'static)) -> Status {
-    let error = crate::recovery::describe(error);
-    Status::resource_exhausted(format!("failed to keep the snapshot: {error}"))
-}
-
-/// Writes the stream's bytes to a new file and syncs it.
-async fn receive(
-    mut file: FileStream,
-    parts: &mut Streaming<v1::InstallSnapshotRequest>,
-    total_bytes: u64,
-) -> Result<(), Status> {
-    use v1::install_snapshot_request::Part;
-    let mut received_bytes = 0_u64;
-    while let Some(message) = parts.message().await? {
-        let Some(Part::Data(data)) = message.part else {
-            return Err(Status::invalid_argument("the stream has a second header"));
-        };
-        let data: Bytes = data;
-        received_bytes += data.len() as u64;
-        if received_bytes > total_bytes {
-            return Err(Status::invalid_argument(
-                "the stream is longer than announced",
-            ));
-        }
-        file = blocking(file, move |file| file.write_all(&data)).await?;
-    }
-    if received_bytes != total_bytes {
-        return Err(Status::invalid_argument(format!(
-            "the stream ended after {received_bytes} of {total_bytes} bytes"
-        )));
-    }
-    blocking(file, |file| file.file().sync()).await.map(|_| ())
-}
-
-/// Does something with a file where waiting for the disk holds up nobody else.
-async fn blocking(
-    mut file: FileStream,
-    work: impl FnOnce(&mut FileStream) -> io::Result<()> + Send + 'static,
-) -> Result<FileStream, Status> {
-    tokio::task::spawn_blocking(move || work(&mut file).map(|()| file))
-        .await
-        .map_err(|error| Status::internal(error.to_string()))?
-        .map_err(|error| not_kept(&error))
 }

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use quadraft_protocol::v1;
 use quadraft_protocol::v1::repair_server::Repair;
 use tonic::{Request, Response, Status};
 
 use super::raft::refuse_envelope;
 use crate::position::LogPosition;
-use crate::raft::{PeerEntry, RepairSource};
+use crate::raft::{PeerEntry, RepairSource, SNAPSHOT_CHUNK_BYTES, position_message};
 
 /// Bytes of entries in one answer, unless the first alone has more.
 const MAXIMUM_ANSWER_BYTES: usize = 16 * 1024 * 1024;
@@ -40,6 +42,8 @@ fn to_message(entry: PeerEntry) -> v1::FetchedEntry {
 
 #[tonic::async_trait]
 impl Repair for RepairService {
+    type FetchSnapshotStream = BoxStream<'static, Result<v1::FetchSnapshotResponse, Status>>;
+
     async fn fetch_entries(
         &self,
         request: Request<v1::FetchEntriesRequest>,
@@ -83,5 +87,57 @@ impl Repair for RepairService {
             .seen(request.get_ref())
             .map_err(Status::unauthenticated)?;
         Ok(Response::new(v1::SeenResponse { seen }))
+    }
+
+    async fn fetch_snapshot(
+        &self,
+        request: Request<v1::FetchSnapshotRequest>,
+    ) -> Result<Response<Self::FetchSnapshotStream>, Status> {
+        use v1::fetch_snapshot_response::{Header, Part};
+        let request = request.into_inner();
+        self.source
+            .check(request.envelope.as_ref())
+            .map_err(|error| refuse_envelope(&error))?;
+        let source = self.source.clone();
+        let opening = tokio::task::spawn_blocking(move || {
+            let Some(snapshot) = source
+                .snapshot()
+                .map_err(|error| Status::data_loss(crate::recovery::describe(&error)))?
+            else {
+                return Err(Status::not_found("there is no snapshot here"));
+            };
+            let opened = snapshot
+                .open()
+                .and_then(|stream| Ok((stream.file().length_bytes()?, stream)))
+                .map_err(|error| Status::unavailable(error.to_string()))?;
+            Ok((snapshot.summary().status.applied, opened))
+        });
+        let (position, (total_bytes, stream)) = opening
+            .await
+            .map_err(|error| Status::internal(error.to_string()))??;
+        let header = Header {
+            last_log_id: position.map(position_message),
+            total_bytes,
+            responder: Some(self.source.responder()),
+        };
+        let message = |part| Ok(v1::FetchSnapshotResponse { part: Some(part) });
+        let data = futures::stream::try_unfold(stream, move |mut stream| async move {
+            let reading = tokio::task::spawn_blocking(move || {
+                stream
+                    .next_chunk(SNAPSHOT_CHUNK_BYTES)
+                    .map(|chunk| (chunk, stream))
+            });
+            let (chunk, stream) = reading
+                .await
+                .map_err(|error| Status::internal(error.to_string()))?
+                .map_err(|error| Status::data_loss(error.to_string()))?;
+            if chunk.is_empty() {
+                return Ok(None);
+            }
+            let part = Some(Part::Data(chunk.into()));
+            Ok(Some((v1::FetchSnapshotResponse { part }, stream)))
+        });
+        let first = futures::stream::once(async move { message(Part::Header(header)) });
+        Ok(Response::new(first.chain(data).boxed()))
     }
 }

@@ -23,9 +23,6 @@ pub enum VolumeState {
     Restoring = 1,
     /// A peer has seen more of this node than is on the volume: never to be served from again.
     SetBack = 2,
-    /// Entries of the log cannot be read and cannot be had from anybody any more: only a new
-    /// identity can be filled.
-    Unrepairable = 3,
 }
 
 /// Identity and promises of one volume.
@@ -115,7 +112,6 @@ impl Superblock {
                 0 => VolumeState::Normal,
                 1 => VolumeState::Restoring,
                 2 => VolumeState::SetBack,
-                3 => VolumeState::Unrepairable,
                 _ => return None,
             },
             made_promises: match bytes.get(57)? {

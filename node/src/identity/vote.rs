@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use quadraft_protocol::NodeId;
 
 use crate::disk::{OpenMode, SharedFileSystem, Twin, TwinError};
+use crate::planted::{Bug, is_planted};
 
 const MAGIC: [u8; 8] = *b"QDRVOTE\0";
 const VERSION: u32 = 1;
@@ -26,6 +27,8 @@ pub enum VoteError {
     Twin(#[from] TwinError),
     #[error("{path} has a vote that does not decode", path = path.display())]
     Malformed { path: PathBuf },
+    #[error("the volume has made promises, but {path} is gone", path = path.display())]
+    Missing { path: PathBuf },
     #[error("failed to look for {path}", path = path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("refused to replace the vote {held:?} by {offered:?}: a vote never goes back")]
@@ -36,11 +39,21 @@ pub enum VoteError {
 }
 
 impl StoredVote {
+    /// That of a node which has never voted: in term 0 there are no elections.
+    pub const NONE: Self = Self {
+        term: 0,
+        candidate: NodeId(0),
+        committed: false,
+    };
+
     /// Whether this vote may replace `held`: a later term; or the same term and candidate, without
     /// taking back that it is committed; or, in the same term, the leader that a majority chose
     /// (the candidate we voted for has lost).
     #[must_use]
     pub fn may_replace(&self, held: &Self) -> bool {
+        if is_planted(Bug::VoteGoesBack) {
+            return true;
+        }
         if self.term != held.term {
             return self.term > held.term;
         }
@@ -117,7 +130,17 @@ impl VoteFile {
                 None,
             ));
         }
-        let (mut twin, read) = Twin::open(file_system.as_ref(), &path, MAGIC, VERSION, mode)?;
+        let opened = Twin::open(file_system.as_ref(), &path, MAGIC, VERSION, mode);
+        if opened.is_err() && is_planted(Bug::VoteFromNone) {
+            file_system
+                .remove_file(&path)
+                .map_err(|source| VoteError::Io {
+                    path: path.clone(),
+                    source,
+                })?;
+            return Self::open(file_system, data, mode);
+        }
+        let (mut twin, read) = opened?;
         let current = StoredVote::decode(&read.payload)
             .ok_or_else(|| VoteError::Malformed { path: path.clone() })?;
         if mode != OpenMode::Read {
@@ -135,6 +158,35 @@ impl VoteFile {
     }
 
     /// The vote in force.
+    /// As [`Self::open`]; with `must_exist`, as the superblock may say, an absent vote is a lost one.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and [`VoteError::Missing`].
+    pub fn open_promised(
+        file_system: SharedFileSystem,
+        data: &Path,
+        mode: OpenMode,
+        must_exist: bool,
+    ) -> Result<(Self, Option<usize>), VoteError> {
+        let (vote, stale_copy) = Self::open(file_system, data, mode)?;
+        if must_exist && vote.twin.is_none() && !is_planted(Bug::VoteFromNone) {
+            return Err(VoteError::Missing { path: vote.path });
+        }
+        Ok((vote, stale_copy))
+    }
+
+    /// Writes the vote of somebody who has never voted, when there is none: from then on a volume
+    /// without a vote has lost it. Durable when it returns.
+    ///
+    /// # Errors
+    /// Those of the operating system; the process must stop.
+    pub fn begin(&mut self) -> Result<(), VoteError> {
+        match self.current {
+            Some(_) => Ok(()),
+            None => self.save(StoredVote::NONE),
+        }
+    }
+
     #[must_use]
     pub fn current(&self) -> Option<StoredVote> {
         self.current

@@ -15,6 +15,7 @@ use super::layout::{
 };
 use super::segment::{Segment, SegmentReaders, create_segment, prepare_segment};
 use crate::disk::{File, SharedFileSystem, failed_sync};
+use crate::planted::{Bug, is_planted};
 use crate::position::LogPosition;
 
 /// A buffer that has grown beyond this is let go.
@@ -133,6 +134,18 @@ impl LogFiles {
         self.write_batch(records)
     }
 
+    /// Makes the first segment when there is none. Done before the first promise of any kind: from
+    /// then on a volume without a log has lost it.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn begin(&mut self, contents: &LogContents) -> Result<(), LogError> {
+        if self.segments.is_empty() {
+            self.make_room(0, 0, contents)?;
+        }
+        Ok(())
+    }
+
     fn active(&self) -> Result<(&Segment, &Tail), LogError> {
         self.segments
             .last()
@@ -186,10 +199,15 @@ impl LogFiles {
         let mut chain = tail.chain;
         let mut write = || -> std::io::Result<()> {
             segment.file.write_at_early(&buffer, start)?;
+            if is_planted(Bug::FlushedTooEarly) {
+                tail.block.flushed_batch = batch;
+            }
             write_slots(&segment, &self.identity, &mut tail, &slots)?;
             // The disk is at work already; the next batch needs this.
             chain = next_chain(&tail.chain, batch, slots.iter());
-            segment.file.sync().map_err(failed_sync)?;
+            if !is_planted(Bug::AppendNotSynced) {
+                segment.file.sync().map_err(failed_sync)?;
+            }
             tail.block.flushed_batch = batch;
             // From here on the batch is durable: it must not be written again.
             write_block(&segment, &self.identity, &tail).map_err(io::Error::other)
@@ -288,10 +306,16 @@ impl LogFiles {
             ),
             chain,
         };
-        let next = self.create_segment(&header)?;
-        if !self.segments.is_empty() {
+        let next = if is_planted(Bug::SealedBeforeNext) && !self.segments.is_empty() {
             self.write_batch(&seal)?;
-        }
+            self.create_segment(&header)?
+        } else {
+            let next = self.create_segment(&header)?;
+            if !self.segments.is_empty() {
+                self.write_batch(&seal)?;
+            }
+            next
+        };
         self.readers.insert(&next);
         self.segments.push(next);
         self.tail = Some(Tail::of_new(&header));

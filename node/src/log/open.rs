@@ -18,6 +18,8 @@ use super::scan::{SegmentEnd, SegmentScan, scan_segment};
 use super::scrub::describe;
 use super::segment::{Segment, SegmentReaders};
 use crate::disk::{File, OpenMode, SharedFileSystem};
+use crate::planted::{Bug, is_planted};
+use crate::position::LogPosition;
 
 /// The end of the log that was cut off.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,7 +207,7 @@ fn read_log(
                     }
                     return Err(broken_off(previous));
                 }
-                if segment.header.chain != previous.scan.chain {
+                if segment.header.chain != previous.scan.chain && !is_planted(Bug::ChainIgnored) {
                     return Err(LogError::Damaged {
                         path: segment.path,
                         offset_bytes: 0,
@@ -373,6 +375,17 @@ impl ReadLog {
                 payload_bytes: record.slot.payload_bytes,
             };
             self.contents.apply(record.slot.kind, location)?;
+            if !record.readable && is_planted(Bug::UnreadableMeansAbsent) {
+                let location = EntryLocation {
+                    position: LogPosition {
+                        term: 0,
+                        index: location.position.index,
+                    },
+                    ..location
+                };
+                self.contents.apply(RecordKind::TruncateAfter, location)?;
+                break;
+            }
             if !record.readable {
                 self.contents.mark_unreadable(record.slot.position.index);
             }

@@ -15,6 +15,7 @@ use super::mend::{Patch, batch_header_patch, record_patch, write_patches};
 use super::open::ReadSegment;
 use super::segment::mark_free;
 use crate::disk::File;
+use crate::planted::{Bug, is_planted};
 
 /// Writes anew what is damaged and known from elsewhere in the segment.
 pub(crate) fn mend_segment(read: &ReadSegment, identity: &LogIdentity) -> io::Result<()> {
@@ -45,7 +46,9 @@ pub(crate) fn patches_of(read: &ReadSegment, identity: &LogIdentity) -> Vec<Patc
     let geometry = read.header.geometry;
     let number = read.header.number;
     let mut patches = Vec::new();
-    if let Some(copy) = read.damaged_header {
+    if let Some(copy) = read.damaged_header
+        && !is_planted(Bug::HeaderNotMended)
+    {
         patches.push(Patch {
             offset_bytes: [0, geometry.second_header()][copy.min(1)],
             bytes: encode_segment_header(identity, &read.header),
@@ -106,7 +109,9 @@ pub(crate) fn reopen_tail(read: &ReadSegment, identity: &LogIdentity) -> io::Res
     let geometry = read.header.geometry;
     let slots = read.scan.records.len() as u64;
     let end = read.scan.end_bytes;
-    free_what_is_not(read, identity, end..geometry.payloads_end())?;
+    if !is_planted(Bug::TailNotCleared) {
+        free_what_is_not(read, identity, end..geometry.payloads_end())?;
+    }
     let block = slots / SLOTS_A_BLOCK as u64;
     let first = usize::try_from(block).unwrap_or(usize::MAX) * SLOTS_A_BLOCK;
     let in_block = read.scan.records.get(first..).unwrap_or_default();
@@ -116,8 +121,12 @@ pub(crate) fn reopen_tail(read: &ReadSegment, identity: &LogIdentity) -> io::Res
         } else {
             IDENTIFIER_BLOCK_BYTES
         };
-    free_what_is_not(read, identity, free_start..geometry.payloads_start())?;
-    read.file.sync()?;
+    if !is_planted(Bug::TailNotCleared) {
+        free_what_is_not(read, identity, free_start..geometry.payloads_start())?;
+    }
+    if !is_planted(Bug::KilledWritesBelieved) {
+        read.file.sync()?;
+    }
 
     let mut tail = Tail {
         end_bytes: end,
@@ -131,7 +140,9 @@ pub(crate) fn reopen_tail(read: &ReadSegment, identity: &LogIdentity) -> io::Res
     };
     if slots > 0 {
         write_last_block(read, identity, &mut tail)?;
-        read.file.sync()?;
+        if !is_planted(Bug::KilledWritesBelieved) {
+            read.file.sync()?;
+        }
     }
     Ok(tail)
 }

@@ -12,6 +12,7 @@ use super::layout::{
     RecordHeader, RecordKind, SECTOR_BYTES, SLOTS_A_BLOCK, SectorUse, SegmentHeader, Slot,
     decode_batch_header, decode_record_header, next_chain, record_bytes, sector_use,
 };
+use crate::planted::{Bug, is_planted};
 
 /// One record of a segment. Its number among the records is the number of its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -264,6 +265,9 @@ impl Scanner<'_> {
         let Some(payload) = self.image.get(offset, slot.payload_bytes as u64) else {
             return false;
         };
+        if is_planted(Bug::PayloadIgnored) {
+            return true;
+        }
         match found {
             Some(header) if crc32c::crc32c(payload) != header.payload_crc => false,
             // Also when the checksum matches: the chain and the other members know the digest.
@@ -277,7 +281,9 @@ impl Scanner<'_> {
         walk: Walk,
         header: Option<BatchHeader>,
     ) -> Option<SegmentEnd> {
-        if header.is_some_and(|header| header.chain != self.scan.chain) {
+        if header.is_some_and(|header| header.chain != self.scan.chain)
+            && !is_planted(Bug::ChainIgnored)
+        {
             return Some(self.damaged("the chain is broken: something before was replaced"));
         }
         let body_bytes = walk.end_bytes - start - BATCH_HEADER_BYTES as u64;
@@ -326,13 +332,18 @@ impl Scanner<'_> {
     /// is not marked as flushed, and a sector of it or of its identifiers was never written. A
     /// batch is acknowledged only after the sync of all of these.
     fn is_torn(&self, start: u64, walk: &Walk, header: Option<&BatchHeader>) -> bool {
+        if is_planted(Bug::EveryBadEndIsTorn) {
+            return true;
+        }
         if self.identifiers.flushed_batch >= walk.batch || self.exists_after(start, walk.batch) {
             return false;
         }
         // The mark would stand where the batch's slots do: what cannot be read proves nothing.
         let first = self.scan.records.len();
         let records = header.map_or(walk.records.len(), |header| header.records as usize);
-        if (first..=first + records).any(|slot| self.identifiers.get(slot) == SlotState::Unknown) {
+        if (first..=first + records).any(|slot| self.identifiers.get(slot) == SlotState::Unknown)
+            && !is_planted(Bug::UnreadableMarkMeansNone)
+        {
             return false;
         }
         // Without its header the batch reaches as far as its records are known.

@@ -18,6 +18,7 @@ use super::layout::{
 use super::mend::{record_patch, write_patches};
 use super::scan::named_by;
 use crate::disk::{File, FileSystem, OpenMode, failed_sync, read_exact_at};
+use crate::planted::{Bug, is_planted};
 
 /// Space is marked as free in pieces of this length.
 const MARK_BYTES: u64 = 256 * 1024;
@@ -65,9 +66,17 @@ pub(crate) fn prepare_segment(
     let marked = file
         .allocate(geometry.length_bytes)
         .and_then(|()| {
+            if is_planted(Bug::NothingMarkedFree) {
+                return Ok(());
+            }
             mark_free_in_pieces(file.as_ref(), identity, number, names, NAMES_MARK_BYTES)
         })
-        .and_then(|()| mark_free(file.as_ref(), identity, number, payloads));
+        .and_then(|()| {
+            if is_planted(Bug::NothingMarkedFree) {
+                return Ok(());
+            }
+            mark_free(file.as_ref(), identity, number, payloads)
+        });
     if let Err(error) = marked {
         // What was taken of a full disk is given back.
         drop(file);
@@ -123,6 +132,9 @@ pub(crate) fn create_segment(
         prepared.write_at(&bytes, header.geometry.second_header())?;
         prepared.sync().map_err(failed_sync)?;
         file_system.rename(&temporary_path(folder, header.number), &path)?;
+        if is_planted(Bug::SegmentNameNotSynced) {
+            return Ok(());
+        }
         file_system.sync_directory(folder).map_err(failed_sync)
     };
     create().map_err(|source| LogError::io("create", &path, source))?;
@@ -231,9 +243,9 @@ impl SegmentReaders {
             return Err(unreadable());
         }
         let payload = bytes.split_off(RECORD_HEADER_BYTES);
-        if crc32c::crc32c(&payload) != header.payload_crc
-            || PayloadDigest::of(&payload) != header.digest
-        {
+        let is_as_written = crc32c::crc32c(&payload) == header.payload_crc
+            && PayloadDigest::of(&payload) == header.digest;
+        if !is_as_written && !is_planted(Bug::PayloadIgnored) {
             return Err(unreadable());
         }
         Ok(payload)
@@ -286,7 +298,9 @@ impl SegmentReaders {
         let _mending = self.hold_mending();
         let slot = self.name(location)?;
         let found = PayloadDigest::of(payload);
-        if slot.digest != found || slot.payload_bytes != payload.len() {
+        if (slot.digest != found || slot.payload_bytes != payload.len())
+            && !is_planted(Bug::OtherPayloadTaken)
+        {
             return Err(LogError::OtherPayload {
                 entry: location.position,
                 expected: slot.digest,

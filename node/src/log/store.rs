@@ -23,6 +23,7 @@ use super::layout::RecordKind;
 use super::open::OpenedLog;
 use super::segment::SegmentReaders;
 use crate::identity::{IdentityError, StoredVote, SuperblockFile, VoteError, VoteFile};
+use crate::planted::{Bug, is_planted};
 use crate::position::LogPosition;
 
 /// Entries kept in memory behind those that still wait for the disk.
@@ -196,6 +197,48 @@ impl LogStore {
         })
     }
 
+    /// As [`Self::start`], with a task in place of the thread, which lets every operation wait for a
+    /// time by the runtime's clock: in simulations, what it takes a disk to do it.
+    ///
+    /// # Errors
+    /// None.
+    #[cfg(test)]
+    pub(crate) fn start_delayed<const DELAY_MS: u64>(
+        opened: OpenedLog,
+        vote: VoteFile,
+        superblock: Arc<Mutex<SuperblockFile>>,
+    ) -> Result<Self, io::Error> {
+        use std::sync::mpsc::TryRecvError;
+
+        let mut writer = Writer::new(opened, vote, superblock);
+        let (view, readers) = (writer.view.clone(), writer.files.readers());
+        let failed = writer.failed.clone();
+        let (queue, operations) = channel();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(DELAY_MS)).await;
+                match operations.try_recv() {
+                    Ok(operation) => writer.run_one(operation),
+                    Err(TryRecvError::Empty) => {}
+                    Err(TryRecvError::Disconnected) => break,
+                }
+            }
+        });
+        Ok(Self {
+            view,
+            readers,
+            queue: Queue::Thread(queue),
+            failed,
+        })
+    }
+
+    /// Alive as long as anybody may still write to the log's files.
+    #[cfg(test)]
+    pub(crate) fn life(&self) -> std::sync::Weak<dyn Send + Sync> {
+        let view: Arc<dyn Send + Sync> = self.view.clone();
+        Arc::downgrade(&view)
+    }
+
     /// The ends of the log, with what is queued.
     #[must_use]
     pub fn state(&self) -> LogState {
@@ -206,6 +249,14 @@ impl LogStore {
             committed: view.committed,
             durable_committed_index: view.durable_committed_index,
         }
+    }
+
+    /// Which entry is held at an index.
+    #[must_use]
+    pub fn position(&self, index: u64) -> Option<LogPosition> {
+        let view = lock(&self.view);
+        let cached = view.cached(index).map(|(position, _)| *position);
+        cached.or_else(|| Some(view.contents.get(index)?.position))
     }
 
     /// The newest durable vote.
@@ -817,13 +868,21 @@ impl Writer {
         }
     }
 
-    /// The superblock says that promises exist before the first one does: from then on their
-    /// absence is known to be a loss.
-    fn mark_promised(&self) -> Result<(), StoreFailure> {
+    /// The superblock says that promises exist before the first one does, and log and vote exist
+    /// before the superblock says so: from then on the absence of any is known to be a loss.
+    fn mark_promised(&mut self) -> Result<(), StoreFailure> {
         let mut superblock = self
             .superblock
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        if superblock.current().made_promises || is_planted(Bug::PromisesNotMarked) {
+            return Ok(());
+        }
+        if is_planted(Bug::PromisesMarkedFirst) {
+            superblock.update(|superblock| superblock.made_promises = true)?;
+        }
+        self.files.begin(&lock(&self.view).contents.clone_ends())?;
+        self.vote.begin()?;
         Ok(superblock.update(|superblock| superblock.made_promises = true)?)
     }
 
@@ -845,6 +904,11 @@ impl Writer {
             .collect();
         if let Some(committed) = batch.committed {
             records.push((RecordKind::Committed, committed, &[]));
+        }
+        if is_planted(Bug::RemovedBeforePurge)
+            && let Some(purged) = batch.purge
+        {
+            self.files.remove_purged(purged)?;
         }
         let contents = lock(&self.view).contents.clone_ends();
         let locations = self.files.append(&records, &contents)?;

@@ -24,7 +24,8 @@ use super::types::{MemberAddresses, TypeConfig, Vote, to_position};
 
 /// Above every entry that is accepted (see the request bounds of the HTTP edge).
 pub(super) const MAXIMUM_MESSAGE_BYTES: usize = 256 * 1024 * 1024;
-const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
+/// Bytes of a snapshot in one message.
+pub(crate) const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 type Response<T> = Result<T, RPCError<TypeConfig>>;

@@ -22,6 +22,7 @@ use super::repair::{MemberEntries, PeerEntries, RepairSource, Repairer};
 use super::retirement::{Retired, Retirement};
 use super::seen::SeenFile;
 use super::set_back::{ask_members, start_remembering};
+use super::snapshot_repair::settle;
 use super::snapshots::{SnapshotFile, Snapshots};
 use super::space::{Space, SpaceLimits, SpaceWatch, start_handing_over};
 use super::state_machine::StateMachine;
@@ -30,6 +31,7 @@ use super::writer::Writer;
 use crate::disk::VolumeLock;
 use crate::identity::{SuperblockFile, VoteFile};
 use crate::log::{LogOptions, LogStore, OpenedLog};
+use crate::planted::{Bug, is_planted};
 use crate::position::LogPosition;
 use crate::recovery::Volume;
 use crate::scrub::ScrubMonitor;
@@ -59,6 +61,8 @@ pub enum NodeError {
     Options(String),
     #[error("failed to start the log's thread")]
     Log(#[source] std::io::Error),
+    #[error("entries that are needed cannot be had: {0}")]
+    Settle(String),
     #[error("failed to start the Raft core: {0}")]
     Raft(String),
     #[error(transparent)]
@@ -103,7 +107,7 @@ pub struct Node {
 }
 
 /// How the log of a volume is started: by its own thread, or, in simulations, without one.
-type StartLog =
+pub(super) type StartLog =
     fn(OpenedLog, VoteFile, Arc<Mutex<SuperblockFile>>) -> Result<LogStore, std::io::Error>;
 
 /// A node whose log can be read by peers, and whose Raft core does not run yet.
@@ -170,18 +174,22 @@ impl PreparedNode {
         let state = Arc::new(volume.state);
         let members = entries(peers.clone(), state.clone());
         let repairer = Repairer::new(log.clone(), members.clone());
-        start_remembering(peers.clone(), state.clone(), log.clone(), seen_file);
+        start_remembering(&peers, state.clone(), log.clone(), seen_file);
         let space = Space::new(limits);
         SpaceWatch {
             space: space.clone(),
             file_system,
             data: volume.data.clone(),
             log: log.clone(),
-            peers: peers.clone(),
+            peers: Arc::downgrade(&peers),
         }
         .start();
         Ok(Self {
-            repair_source: Arc::new(RepairSource::new(log.clone(), peers.clone())),
+            repair_source: Arc::new(RepairSource::new(
+                log.clone(),
+                peers.clone(),
+                volume.snapshots.clone(),
+            )),
             log,
             state,
             snapshots: volume.snapshots,
@@ -231,7 +239,7 @@ impl PreparedNode {
     /// What [`Self::start`] may have to be given up for.
     #[must_use]
     pub fn retirement(&self) -> Retirement {
-        Retirement::new(self.repairer.clone(), self.superblock.clone())
+        Retirement::new(self.superblock.clone())
     }
 
     /// Starts the Raft core. It does nothing by itself until [`Node::run`].
@@ -256,6 +264,9 @@ impl PreparedNode {
         self.take_part();
         let config = raft_config(&options)?;
         let keeper = SnapshotKeeper::new(self.state.clone(), self.snapshots.clone(), self.snapshot);
+        settle(&self.repairer, &self.log, &keeper, &self.snapshots)
+            .await
+            .map_err(|error| NodeError::Settle(crate::recovery::describe(&error)))?;
         let order = OrderWatch::new(self.log.clone(), keeper.clone());
         let state_machine = StateMachine::new(keeper.clone(), order.clone(), self.space.clone());
         let raft = openraft::Raft::build(
@@ -344,7 +355,6 @@ impl Node {
             // Also when nothing is asked of the log that would tell the core.
             () = self.log.failed() => self.stop_reason(String::new()),
             set_back = self.peers.set_back() => StopReason::Retired(set_back.into()),
-            entry = self.repairer.gone() => StopReason::Retired(Retired::Unrepairable(entry)),
             reason = self.core_stopped() => reason,
             what = self.damaged_store.rebuilding() => StopReason::StoreDamaged(what),
         }
@@ -576,7 +586,7 @@ fn raft_config(options: &NodeOptions) -> Result<Config, NodeError> {
         enable_pre_vote: Some(true),
         // A restarted leader must win an election again: it may have lost at power loss what
         // followers hold, and would use the same log ids for other entries.
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(is_planted(Bug::LeaderRestored)),
         allow_log_reversion: Some(false),
         ..Config::default()
     }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::StreamExt as _;
 use prometheus_client::registry::Registry;
 use prost::Message as _;
 use quadraft_protocol::v1::repair_client::RepairClient;
@@ -26,8 +27,11 @@ use tonic::transport::Channel;
 use super::codec::{decode_stored_membership, position_message};
 use super::network::{CONNECT_TIMEOUT, MAXIMUM_MESSAGE_BYTES};
 use super::peers::{EnvelopeError, Peers};
+use super::receive::receive_snapshot;
 use super::repair_figures::RepairFigures;
+use super::repair_round::{Elsewhere, Round};
 use super::seen::SeenMember;
+use super::snapshots::{SnapshotError, SnapshotFile, Snapshots};
 use crate::log::{LogError, LogStore};
 use crate::position::LogPosition;
 use crate::state::State;
@@ -58,36 +62,6 @@ pub(crate) struct Fetched {
     pub(crate) message_bytes: u64,
 }
 
-/// What all peers said of the entries that they were asked for in one round.
-#[derive(Debug, Default)]
-struct Round {
-    answers: BTreeMap<LogPosition, Vec<PeerEntry>>,
-}
-
-impl Round {
-    fn note(&mut self, names: &[LogPosition], entries: &[PeerEntry]) {
-        for (name, entry) in names.iter().zip(entries) {
-            self.answers.entry(*name).or_default().push(entry.clone());
-        }
-    }
-
-    /// The first entry that can never be had again: each of `peers` peers has answered, none holds
-    /// it, and one has let it go for a snapshot. Its data is not lost; this log cannot be completed.
-    fn gone(&self, peers: usize) -> Option<LogPosition> {
-        let is_gone = |answers: &&Vec<PeerEntry>| {
-            answers.len() == peers
-                && answers.contains(&PeerEntry::Purged)
-                && !answers
-                    .iter()
-                    .any(|answer| matches!(answer, PeerEntry::Held(_)))
-        };
-        self.answers
-            .iter()
-            .find(|(_, answers)| is_gone(answers))
-            .map(|(name, _)| *name)
-    }
-}
-
 /// Where entries can be had from, and what is known of this node there.
 #[async_trait]
 pub(crate) trait PeerEntries: Debug + Send + Sync + 'static {
@@ -99,6 +73,14 @@ pub(crate) trait PeerEntries: Debug + Send + Sync + 'static {
 
     /// What `peer` remembers of this node.
     async fn seen(&self, peer: u64) -> Result<Option<SeenMember>, String>;
+
+    /// The snapshot of `peer`, which must hold `entry`, verified and durable in `snapshots`.
+    async fn fetch_snapshot(
+        &self,
+        peer: u64,
+        entry: LogPosition,
+        snapshots: &Snapshots,
+    ) -> Result<SnapshotFile, String>;
 }
 
 /// Repairs what cannot be read. Readers wait for it.
@@ -113,8 +95,8 @@ pub(crate) struct Repairer {
     /// A reason why repair cannot go on, once there is one: a write of it failed.
     failure: Mutex<Option<String>>,
     figures: RepairFigures,
-    /// An entry that no peer can give any more.
-    gone: watch::Sender<Option<LogPosition>>,
+    /// Entries that no peer gave in the last round.
+    elsewhere: Mutex<BTreeMap<LogPosition, Elsewhere>>,
 }
 
 /// Why an entry will not be repaired.
@@ -137,7 +119,7 @@ impl Repairer {
             started: AtomicBool::new(false),
             failure: Mutex::default(),
             figures: RepairFigures::default(),
-            gone: watch::Sender::new(None),
+            elsewhere: Mutex::default(),
         })
     }
 
@@ -170,21 +152,6 @@ impl Repairer {
         self.figures.register(registry);
     }
 
-    /// Waits until an entry is known to be one that cannot be repaired, because the others have it in
-    /// their snapshots only.
-    pub(crate) async fn gone(&self) -> LogPosition {
-        let mut gone = self.gone.subscribe();
-        loop {
-            if let Some(entry) = *gone.borrow_and_update() {
-                return entry;
-            }
-            if gone.changed().await.is_err() {
-                // This holds a sender.
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-
     /// Log ids that were repaired since the start, in order of their repair.
     pub(crate) fn repaired(&self) -> Vec<LogPosition> {
         self.repaired
@@ -212,8 +179,75 @@ impl Repairer {
             if let Some(reason) = self.failure() {
                 return Err(RepairError::Failed { entry, reason });
             }
+            if let Some(Elsewhere::InSnapshotOf(_)) = self.elsewhere().get(&entry) {
+                // The running core takes in no snapshot that its leader does not send.
+                let reason = "the others have it in snapshots only, from which this node takes it \
+                              at its next start";
+                return Err(RepairError::Failed {
+                    entry,
+                    reason: reason.to_owned(),
+                });
+            }
             rounds.changed().await.map_err(|_| RepairError::Stopped)?;
         }
+    }
+
+    /// Before the Raft core starts, which may read any entry: waits until all can be read, or some
+    /// have to be had from a snapshot. Then it gives the last of those, and the peer that has it in
+    /// a snapshot; no peer is needed for what is `applied` here.
+    pub(crate) async fn settle(
+        &self,
+        applied: Option<LogPosition>,
+    ) -> Result<Option<(LogPosition, Option<u64>)>, RepairError> {
+        let mut rounds = self.rounds.subscribe();
+        loop {
+            let missing = self.log.unreadable();
+            let Some(entry) = missing.first().copied() else {
+                return Ok(None);
+            };
+            if let Some(reason) = self.failure() {
+                return Err(RepairError::Failed { entry, reason });
+            }
+            let elsewhere = self.elsewhere();
+            let is_applied =
+                |entry: &LogPosition| Some(entry.index) <= applied.map(|applied| applied.index);
+            let from_a_snapshot =
+                missing
+                    .into_iter()
+                    .rev()
+                    .find_map(|entry| match elsewhere.get(&entry)? {
+                        _ if is_applied(&entry) => Some((entry, None)),
+                        Elsewhere::InSnapshotOf(peer) => Some((entry, Some(*peer))),
+                        Elsewhere::Nowhere => None,
+                    });
+            if from_a_snapshot.is_some() {
+                return Ok(from_a_snapshot);
+            }
+            rounds.changed().await.map_err(|_| RepairError::Stopped)?;
+        }
+    }
+
+    /// Waits until all peers were asked once more.
+    pub(crate) async fn next_round(&self) -> Result<(), RepairError> {
+        let mut rounds = self.rounds.subscribe();
+        rounds.changed().await.map_err(|_| RepairError::Stopped)
+    }
+
+    /// See [`PeerEntries::fetch_snapshot`].
+    pub(crate) async fn fetch_snapshot(
+        &self,
+        peer: u64,
+        entry: LogPosition,
+        snapshots: &Snapshots,
+    ) -> Result<SnapshotFile, String> {
+        self.source.fetch_snapshot(peer, entry, snapshots).await
+    }
+
+    fn elsewhere(&self) -> BTreeMap<LogPosition, Elsewhere> {
+        self.elsewhere
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn failure(&self) -> Option<String> {
@@ -234,7 +268,7 @@ impl Repairer {
             for names in missing.chunks(MAXIMUM_NAMES) {
                 match self.source.fetch(peer, names).await {
                     Ok(fetched) => {
-                        round.note(names, &fetched.entries);
+                        round.note(peer, names, &fetched.entries);
                         self.figures.count_message_bytes(fetched.message_bytes);
                         progress |= self.take_in(peer, names, fetched.entries).await;
                     }
@@ -245,12 +279,10 @@ impl Repairer {
                 }
             }
         }
-        if let Some(entry) = round.gone(peers.len())
-            && self.log.unreadable().contains(&entry)
-        {
-            tracing::error!(%entry, "an entry cannot be read, and the others have it in snapshots only");
-            self.gone.send_replace(Some(entry));
-        }
+        *self
+            .elsewhere
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = round.elsewhere(peers.len());
         progress
     }
 
@@ -292,16 +324,23 @@ impl Repairer {
 pub struct RepairSource {
     log: LogStore,
     peers: Arc<Peers>,
+    snapshots: Snapshots,
     is_open: AtomicBool,
 }
 
 impl RepairSource {
-    pub(crate) fn new(log: LogStore, peers: Arc<Peers>) -> Self {
+    pub(crate) fn new(log: LogStore, peers: Arc<Peers>, snapshots: Snapshots) -> Self {
         Self {
             log,
             peers,
+            snapshots,
             is_open: AtomicBool::new(false),
         }
+    }
+
+    /// The newest snapshot, verified just now.
+    pub(crate) fn snapshot(&self) -> Result<Option<SnapshotFile>, SnapshotError> {
+        Ok(self.snapshots.newest()?.0)
     }
 
     /// Lets entries be given. Before, every answer would tell of this start, and the others could not
@@ -445,30 +484,41 @@ impl PeerEntries for MemberEntries {
         let seen = response.into_inner().seen;
         Ok(seen.as_ref().and_then(SeenMember::read))
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_entry_is_given_up_only_when_everybody_answered_and_somebody_has_its_data() {
-        let name = LogPosition { term: 1, index: 7 };
-        let gone = |answers: &[PeerEntry]| {
-            let mut round = Round::default();
-            for answer in answers {
-                round.note(&[name], std::slice::from_ref(answer));
-            }
-            round.gone(2) == Some(name)
+    async fn fetch_snapshot(
+        &self,
+        peer: u64,
+        entry: LogPosition,
+        snapshots: &Snapshots,
+    ) -> Result<SnapshotFile, String> {
+        use v1::fetch_snapshot_response::Part;
+        let refused = |status: tonic::Status| format!("{:?}: {}", status.code(), status.message());
+        let mut client = self.client(peer)?;
+        let request = v1::FetchSnapshotRequest {
+            envelope: Some(self.peers.envelope(peer)),
+            entry: Some(position_message(entry)),
         };
-        let held = PeerEntry::Held(Bytes::new());
-        let (purged, not_held) = (PeerEntry::Purged, PeerEntry::NotHeld);
-        assert!(gone(&[purged.clone(), purged.clone()]));
-        assert!(gone(&[not_held.clone(), purged.clone()]));
-        assert!(gone(&[PeerEntry::Unreadable, purged.clone()]));
-        let one = std::slice::from_ref(&purged);
-        assert!(!gone(one), "one has not answered");
-        assert!(!gone(&[purged, held]));
-        assert!(!gone(&[not_held.clone(), not_held]), "nobody has its data");
+        let call = client.fetch_snapshot(request).await.map_err(refused)?;
+        let mut parts = call.into_inner();
+        let first = parts.message().await.map_err(refused)?;
+        let Some(Part::Header(header)) = first.and_then(|message| message.part) else {
+            return Err("the stream does not begin with a header".to_owned());
+        };
+        self.peers
+            .note_responder(peer, header.responder.as_ref())
+            .map_err(|error| error.to_string())?;
+        let position = header.last_log_id.map(|log_id| LogPosition {
+            term: log_id.term,
+            index: log_id.index,
+        });
+        let data = parts.map(|message| match message?.part {
+            Some(Part::Data(data)) => Ok(data),
+            _ => Err(tonic::Status::invalid_argument(
+                "the stream has a second header",
+            )),
+        });
+        receive_snapshot(snapshots, position, header.total_bytes, data)
+            .await
+            .map_err(|status| status.message().to_owned())
     }
 }

@@ -50,18 +50,22 @@ pub(super) async fn ask_members(
 
 /// Writes down what is seen of the others, now and then, for as long as anybody else has the peers.
 pub(super) fn start_remembering(
-    peers: Arc<Peers>,
+    peers: &Arc<Peers>,
     state: Arc<State>,
     log: LogStore,
     mut file: SeenFile,
 ) {
+    let weak = Arc::downgrade(peers);
     tokio::spawn(async move {
         let mut interval = tokio::time::interval(INTERVAL);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         // The first tick comes at once.
         interval.tick().await;
-        while Arc::strong_count(&peers) > 1 {
+        loop {
             interval.tick().await;
+            let Some(peers) = weak.upgrade() else {
+                return;
+            };
             let Some(mut table) = peers.news() else {
                 continue;
             };

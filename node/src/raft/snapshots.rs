@@ -13,6 +13,7 @@ use crate::disk::{
     FileStream, Interrupted, OpenMode, SharedFileSystem, Throttle, ThrottledStream,
     create_directories, failed_sync, quarantine,
 };
+use crate::planted::{Bug, is_planted};
 use crate::position::LogPosition;
 use crate::state::{SnapshotSummary, State, StateError, verify_snapshot};
 
@@ -299,8 +300,13 @@ impl Snapshots {
             .map_err(state_error)
             .and_then(|summary| {
                 let file = writer.into_inner().map_err(io::IntoInnerError::into_error);
-                file.and_then(|stream| stream.file().sync().map_err(failed_sync))
-                    .map_err(Self::io("write", &temporary))?;
+                file.and_then(|stream| {
+                    if is_planted(Bug::SnapshotNotSynced) {
+                        return Ok(());
+                    }
+                    stream.file().sync().map_err(failed_sync)
+                })
+                .map_err(Self::io("write", &temporary))?;
                 Ok(summary)
             });
         match written {
@@ -370,6 +376,9 @@ impl Snapshots {
     }
 
     fn sync(&self) -> Result<(), SnapshotError> {
+        if is_planted(Bug::SnapshotNameNotSynced) {
+            return Ok(());
+        }
         self.file_system
             .sync_directory(&self.folder)
             .map_err(Self::io("sync", &self.folder))

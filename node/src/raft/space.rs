@@ -180,18 +180,21 @@ pub(crate) struct SpaceWatch {
     pub(crate) file_system: SharedFileSystem,
     pub(crate) data: PathBuf,
     pub(crate) log: LogStore,
-    pub(crate) peers: Arc<Peers>,
+    pub(crate) peers: Weak<Peers>,
 }
 
 impl SpaceWatch {
-    /// Looks at the disk now, and again and again for as long as anybody else has the peers.
+    /// Looks at the disk now, and again and again for as long as anybody has the peers.
     pub(crate) fn start(self) {
         self.look();
         tokio::spawn(async move {
             let mut interval = tokio::time::interval(INTERVAL);
             interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            while Arc::strong_count(&self.peers) > 1 {
+            loop {
                 interval.tick().await;
+                if self.peers.strong_count() == 0 {
+                    return;
+                }
                 self.look();
             }
         });
@@ -214,7 +217,9 @@ impl SpaceWatch {
             room,
             available_bytes,
         } = self.space.status();
-        self.peers.set_disk_is_short(room != Room::Enough);
+        if let Some(peers) = self.peers.upgrade() {
+            peers.set_disk_is_short(room != Room::Enough);
+        }
         let returned = before != Room::Enough && room == Room::Enough;
         if returned || self.log.waits_for_space() {
             self.log.try_again();

@@ -309,7 +309,12 @@ fn with_later_version(name: &str) -> SimulatedDisk {
                 seal_segment_header(&mut bytes[place..]);
             }
         }
-        "snapshot" => raise(&mut bytes),
+        "snapshot" => {
+            raise(&mut bytes);
+            // Its checksums begin otherwise.
+            let length = u32::from_le_bytes(bytes[13..17].try_into().unwrap());
+            bytes[17 + length as usize] ^= 1;
+        }
         _ => {
             for place in [0, SECOND_COPY_OFFSET_BYTES] {
                 raise(&mut bytes[place..]);

@@ -12,6 +12,7 @@
 //! applied   <= committed, or a snapshot reaches as far
 //! ```
 
+use crate::planted::{Bug, is_planted};
 use crate::position::LogPosition;
 
 /// Where everything on a volume stands.
@@ -91,7 +92,11 @@ fn vote_covers(last: Option<LogPosition>, vote_term: Option<u64>) -> Result<(), 
 fn log_explains_store(positions: &Positions) -> Result<(), OrderError> {
     let Positions { last, applied, .. } = *positions;
     match applied {
-        Some(position) if applied > last && applied > positions.snapshot => {
+        Some(position)
+            if applied > last
+                && applied > positions.snapshot
+                && !is_planted(Bug::LogBehindStoreBelieved) =>
+        {
             Err(OrderError::LogBehindStore {
                 applied: position,
                 last,

@@ -110,13 +110,15 @@ fn read_volume(file_system: &SharedFileSystem, data: &Path, report: &mut VerifyR
         VolumeState::SetBack => report
             .damage
             .push("the volume was set back to an earlier state".to_owned()),
-        VolumeState::Unrepairable => report
-            .damage
-            .push("the log cannot be completed from any other member".to_owned()),
     }
 
     let mut positions = Positions::default();
-    match VoteFile::open(file_system.clone(), data, OpenMode::Read) {
+    match VoteFile::open_promised(
+        file_system.clone(),
+        data,
+        OpenMode::Read,
+        superblock.made_promises,
+    ) {
         Ok((vote, stale_copy)) => {
             if let Some(copy) = stale_copy {
                 report

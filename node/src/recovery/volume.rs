@@ -77,8 +77,6 @@ enum IdentityProblem {
         "a peer has seen more of this node than is on the volume: it was set back to an earlier state"
     )]
     SetBack,
-    #[error("entries of the log cannot be read, and the other members have them in snapshots only")]
-    Unrepairable,
 }
 
 /// Opens the volume, mends what may be mended, and counts the start.
@@ -111,7 +109,7 @@ pub fn open_volume(
     }
     let superblock = open_identity(file_system, options, &mut report)?;
     let identity = superblock.current().clone();
-    let vote = open_vote(file_system, data, &mut report)?;
+    let vote = open_vote(file_system, data, &identity, &mut report)?;
     let mut log = open_the_log(file_system, options, &identity, &mut report)?;
     let derived_error = |report: &RecoveryReport, error: &DerivedError| {
         let reason = if error.is_unknown_format() {
@@ -223,9 +221,6 @@ fn open_identity(
             IdentityProblem::RestoreIncomplete,
         )),
         VolumeState::SetBack => Some((RefusalReason::SetBack, IdentityProblem::SetBack)),
-        VolumeState::Unrepairable => {
-            Some((RefusalReason::LogDamaged, IdentityProblem::Unrepairable))
-        }
     };
     if let Some((reason, problem)) = unusable {
         return Err(Refusal::new(report.clone(), reason, &problem));
@@ -289,9 +284,11 @@ fn note_mended(report: &mut RecoveryReport, path: &Path, copy: usize) {
 fn open_vote(
     file_system: &SharedFileSystem,
     data: &Path,
+    identity: &Superblock,
     report: &mut RecoveryReport,
 ) -> Result<VoteFile, Refusal> {
-    match VoteFile::open(file_system.clone(), data, OpenMode::ReadWrite) {
+    let (mode, must_exist) = (OpenMode::ReadWrite, identity.made_promises);
+    match VoteFile::open_promised(file_system.clone(), data, mode, must_exist) {
         Ok((vote, stale_copy)) => {
             if let Some(copy) = stale_copy {
                 note_mended(report, &VoteFile::path(data), copy);

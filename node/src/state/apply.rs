@@ -13,6 +13,7 @@ use super::request::{
     RequestTable,
 };
 use super::{LogPosition, StateError, StateStatus};
+use crate::planted::{Bug, is_planted};
 
 /// What one log entry asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,6 +214,9 @@ impl<'a, 'b> Batch<'a, 'b> {
 
 /// The log has no gaps. Only the first entry of all may have any index.
 fn follows(applied: Option<LogPosition>, next: LogPosition) -> bool {
+    if is_planted(Bug::AppliedTwice) {
+        return true;
+    }
     applied.is_none_or(|applied| next.index == applied.index + 1 && next.term >= applied.term)
 }
 

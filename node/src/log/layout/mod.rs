@@ -41,6 +41,7 @@ pub(crate) use record::{
     RECORD_HEADER_BYTES, RecordHeader, decode_record_header, encode_record, record_bytes,
 };
 
+use crate::planted::{Bug, is_planted};
 use crate::position::LogPosition;
 
 /// Batches and headers begin at multiples of this, so that writing one never rewrites a page that
@@ -70,7 +71,12 @@ impl LogIdentity {
         bytes[24..40].copy_from_slice(self.incarnation.as_bytes());
         bytes[40..48].copy_from_slice(&segment.to_le_bytes());
         bytes[48..].copy_from_slice(&offset_bytes.to_le_bytes());
-        crc32c::crc32c(&bytes)
+        let checked = if is_planted(Bug::PlaceNotInChecksum) {
+            40
+        } else {
+            bytes.len()
+        };
+        crc32c::crc32c(&bytes[..checked])
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver as _;
@@ -10,7 +10,7 @@ use oxrdf::{GraphName, Literal, NamedNode, Quad};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::super::node::{Node, NodeError, NodeOptions, PreparedNode};
+use super::super::node::{Node, NodeError, NodeOptions, PreparedNode, StartLog};
 use super::super::space::SpaceLimits;
 use super::super::types::{EncodedCommand, MemberAddresses};
 use super::wires::{WiredEntries, WiredNetwork, Wires};
@@ -26,9 +26,36 @@ pub(super) const LIMITS: SpaceLimits = SpaceLimits {
     reserve_bytes: 256 * 1024,
 };
 const CLUSTER: Uuid = Uuid::from_u128(0xc1);
-const DATA: &str = "/data";
+pub(super) const DATA: &str = "/data";
 
-fn open_options() -> OpenOptions {
+/// How the nodes of a cluster run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Setup {
+    pub(super) start_log: StartLog,
+    pub(super) snapshot_after_entries: u64,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            start_log: LogStore::start_inline,
+            snapshot_after_entries: 1_000,
+        }
+    }
+}
+
+impl Setup {
+    fn node_options(self) -> NodeOptions {
+        NodeOptions {
+            election_timeout_ms: 300,
+            heartbeat_interval_ms: 60,
+            snapshot_after_entries: self.snapshot_after_entries,
+            evaluation_limits: EvaluationLimits::default(),
+        }
+    }
+}
+
+pub(super) fn open_options() -> OpenOptions {
     OpenOptions {
         data: PathBuf::from(DATA),
         cluster_uuid: Some(CLUSTER),
@@ -39,17 +66,9 @@ fn open_options() -> OpenOptions {
     }
 }
 
-fn node_options() -> NodeOptions {
-    NodeOptions {
-        election_timeout_ms: 300,
-        heartbeat_interval_ms: 60,
-        snapshot_after_entries: 1_000,
-        evaluation_limits: EvaluationLimits::default(),
-    }
-}
-
 /// One node, or what is on its way to become one.
 pub(super) struct Member {
+    pub(super) id: u64,
     pub(super) log: Option<LogStore>,
     starting: Option<JoinHandle<Result<Arc<Node>, NodeError>>>,
     node: Option<Arc<Node>>,
@@ -58,11 +77,20 @@ pub(super) struct Member {
 impl Member {
     /// Opens the volume and begins to start a node on it.
     pub(super) fn start(disk: &SimulatedDisk, wires: &Wires) -> Result<Self, Refusal> {
+        Self::start_as(disk, wires, Setup::default())
+    }
+
+    /// As [`Self::start`], with a node that runs in another way.
+    pub(super) fn start_as(
+        disk: &SimulatedDisk,
+        wires: &Wires,
+        setup: Setup,
+    ) -> Result<Self, Refusal> {
         let file_system: SharedFileSystem = Arc::new(disk.clone());
         let (volume, report) = open_volume(&file_system, &open_options())?;
         let id = volume.superblock.current().node_id.0;
         let mut network = None;
-        let start_log = LogStore::start_inline;
+        let start_log = setup.start_log;
         let prepared = PreparedNode::with(volume, report, LIMITS, start_log, |peers, _| {
             let wires = wires.clone();
             network = Some(WiredNetwork {
@@ -79,12 +107,11 @@ impl Member {
             let retirement = prepared.retirement();
             let starting = async {
                 prepared.ask_members().await?;
-                prepared.start_on(node_options(), network.unwrap()).await
+                prepared
+                    .start_on(setup.node_options(), network.unwrap())
+                    .await
             };
-            let started = tokio::select! {
-                started = starting => started,
-                retired = retirement.unrepairable() => Err(NodeError::Retired(retired)),
-            };
+            let started = starting.await;
             if let Err(NodeError::Retired(retired)) = &started {
                 retirement.mark(retired).unwrap();
             }
@@ -94,10 +121,29 @@ impl Member {
             Ok(node)
         });
         Ok(Self {
+            id,
             log: Some(log),
             starting: Some(starting),
             node: None,
         })
+    }
+
+    /// Stops the node, or what was on its way to become one. Once what is returned is dead, nothing
+    /// writes to its disk any more.
+    pub(super) async fn stop(&mut self) -> Weak<dyn Send + Sync> {
+        if let Some(starting) = self.starting.take() {
+            // It may wait for entries from nodes that it does not reach.
+            starting.abort();
+            match starting.await {
+                Ok(Ok(node)) => self.node = Some(node),
+                Ok(Err(error)) => panic!("{error}"),
+                Err(_) => {}
+            }
+        }
+        if let Some(node) = self.node.take() {
+            node.raft().shutdown().await.unwrap();
+        }
+        self.log.take().unwrap().life()
     }
 
     /// The node, once it runs.

@@ -7,10 +7,15 @@
     clippy::print_stdout
 )]
 
+mod at_rest;
 mod cluster;
 mod disk_failures;
 mod full_disks;
+mod history;
+mod lagging;
 mod matrix;
+mod power_loss;
+mod run;
 mod scrubbing;
 mod set_back;
 mod wires;

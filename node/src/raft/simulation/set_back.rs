@@ -133,7 +133,7 @@ fn what_one_member_saw_is_known_to_the_third() {
 
 /// The others have let the entry go: they have its data in their snapshots.
 #[test]
-fn an_entry_that_is_in_snapshots_only_ends_the_identity() {
+fn an_entry_that_is_in_snapshots_only_comes_from_a_snapshot() {
     run(async {
         let stopped = tokio::task::spawn_blocking(|| form(ENTRIES)).await.unwrap();
         let (path, location) = place_of(&stopped.disks[1], stopped.data_indices[1]);
@@ -167,19 +167,12 @@ fn an_entry_that_is_in_snapshots_only_ends_the_identity() {
         cluster.members[victim] = Member::start(&disk, &cluster.wires)
             .map_err(|refusal| refusal.report)
             .unwrap();
-        let error = refusal(&mut cluster.members[victim]).await;
-        assert!(
-            matches!(error, NodeError::Retired(Retired::Unrepairable(entry)) if entry.index == stopped.data_indices[1]),
-            "{error}"
-        );
-        let refused = Member::start(&disk.kill(), &Wires::default())
-            .err()
-            .unwrap();
-        assert_eq!(
-            refused.report.reason,
-            Some(quadraft_protocol::RefusalReason::LogDamaged)
-        );
         cluster.write().await;
+        cluster.agree(&[0, 1, 2]).await;
+        let node = cluster.members[victim].node().await.unwrap();
+        assert_eq!(node.log().unreadable(), []);
+        let purged = node.log().state().purged.map(|purged| purged.index);
+        assert!(purged >= Some(stopped.data_indices[1]), "{purged:?}");
     });
 }
 

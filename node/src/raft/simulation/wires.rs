@@ -1,6 +1,6 @@
 //! The network between simulated nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,13 +16,16 @@ use openraft::storage::Snapshot;
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use quadraft_protocol::v1;
 
+use super::super::codec::encode_payload;
 use super::super::node::Node;
 use super::super::peers::Peers;
+use super::super::receive::receive_snapshot;
 use super::super::repair::{Fetched, PeerEntries, RepairSource};
 use super::super::seen::SeenMember;
-use super::super::snapshots::SnapshotFile;
+use super::super::snapshots::{SnapshotFile, Snapshots};
 use super::super::state_machine::StateMachine;
-use super::super::types::{MemberAddresses, TypeConfig, Vote, to_position};
+use super::super::types::{MemberAddresses, TypeConfig, Vote, to_position, to_stored_vote};
+use super::history::History;
 use crate::position::LogPosition;
 
 type Raft = openraft::Raft<TypeConfig, StateMachine>;
@@ -36,9 +39,35 @@ pub(super) struct Wires {
     /// How many snapshots to come arrive with a bit turned, and how many were refused.
     turned: Arc<AtomicUsize>,
     refused: Arc<AtomicUsize>,
+    /// Nodes that reach nobody and are reached by nobody.
+    cut_off: Arc<Mutex<BTreeSet<u64>>>,
+    history: Option<History>,
 }
 
 impl Wires {
+    /// Wires that note what is promised over them.
+    pub(super) fn noting(history: &History) -> Self {
+        Self {
+            history: Some(history.clone()),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn cut_off(&self, ids: impl IntoIterator<Item = u64>) {
+        *self.cut_off.lock().unwrap() = ids.into_iter().collect();
+    }
+
+    fn is_cut(&self, from: u64, to: u64) -> bool {
+        let cut_off = self.cut_off.lock().unwrap();
+        cut_off.contains(&from) || cut_off.contains(&to)
+    }
+
+    fn note(&self, note: impl FnOnce(&History)) {
+        if let Some(history) = &self.history {
+            note(history);
+        }
+    }
+
     pub(super) fn offer_entries(&self, id: u64, source: Arc<RepairSource>) {
         self.sources.lock().unwrap().insert(id, source);
     }
@@ -97,26 +126,68 @@ impl PeerEntries for WiredEntries {
     }
 
     async fn fetch(&self, peer: u64, names: &[LogPosition]) -> Result<Fetched, String> {
-        let source = self.wires.sources.lock().unwrap().get(&peer).cloned();
-        let source = source.ok_or_else(|| "it cannot be reached".to_owned())?;
-        source
-            .check(Some(&self.peers.envelope(peer)))
-            .map_err(|error| error.to_string())?;
+        let source = self.source(peer)?;
         Ok(Fetched {
             entries: names.iter().map(|name| source.entry(*name)).collect(),
             message_bytes: 0,
         })
     }
 
+    async fn fetch_snapshot(
+        &self,
+        peer: u64,
+        _entry: LogPosition,
+        snapshots: &Snapshots,
+    ) -> Result<SnapshotFile, String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let snapshot = self
+            .source(peer)?
+            .snapshot()
+            .map_err(|error| text(&error))?
+            .ok_or("it has no snapshot")?;
+        let mut bytes = Vec::new();
+        let read = snapshot
+            .open()
+            .and_then(|mut file| file.read_to_end(&mut bytes));
+        read.map_err(|error| text(&error))?;
+        let total_bytes = bytes.len() as u64;
+        let data = futures::stream::iter([Ok(bytes.into())]);
+        receive_snapshot(
+            snapshots,
+            snapshot.summary().status.applied,
+            total_bytes,
+            data,
+        )
+        .await
+        .map_err(|status| text(&status))
+    }
+
     async fn seen(&self, peer: u64) -> Result<Option<SeenMember>, String> {
-        let source = self.wires.sources.lock().unwrap().get(&peer).cloned();
-        let source = source.ok_or_else(|| "it cannot be reached".to_owned())?;
+        let source = self.unchecked_source(peer)?;
         let identity = self.peers.identity();
         let seen = source.seen(&v1::SeenRequest {
             cluster_uuid: identity.cluster_uuid.to_string(),
             node_id: identity.node_id.0,
         })?;
         Ok(seen.as_ref().and_then(SeenMember::read))
+    }
+}
+
+impl WiredEntries {
+    fn unchecked_source(&self, peer: u64) -> Result<Arc<RepairSource>, String> {
+        let own = self.peers.identity().node_id.0;
+        let source = self.wires.sources.lock().unwrap().get(&peer).cloned();
+        source
+            .filter(|_| !self.wires.is_cut(own, peer))
+            .ok_or_else(|| "it cannot be reached".to_owned())
+    }
+
+    fn source(&self, peer: u64) -> Result<Arc<RepairSource>, String> {
+        let source = self.unchecked_source(peer)?;
+        source
+            .check(Some(&self.peers.envelope(peer)))
+            .map_err(|error| error.to_string())?;
+        Ok(source)
     }
 }
 
@@ -150,9 +221,20 @@ fn unreachable(why: impl std::fmt::Display) -> RPCError<TypeConfig> {
 }
 
 impl WiredClient {
+    fn own_id(&self) -> u64 {
+        self.network.peers.identity().node_id.0
+    }
+
+    fn note(&self, note: impl FnOnce(&History)) {
+        self.network.wires.note(note);
+    }
+
     fn node(&self) -> Response<Arc<Node>> {
-        let node = self.network.wires.node(self.target);
-        let node = node.ok_or_else(|| unreachable("it cannot be reached"))?;
+        let wires = &self.network.wires;
+        let node = wires.node(self.target);
+        let node = node
+            .filter(|_| !wires.is_cut(self.own_id(), self.target))
+            .ok_or_else(|| unreachable("it cannot be reached"))?;
         let envelope = self.network.peers.envelope(self.target);
         node.peers().check(Some(&envelope)).map_err(unreachable)?;
         self.network
@@ -175,7 +257,35 @@ impl RaftNetworkV2<TypeConfig> for WiredClient {
         rpc: AppendEntriesRequest<TypeConfig>,
         _option: RPCOption,
     ) -> Response<AppendEntriesResponse<TypeConfig>> {
-        self.raft()?.append_entries(rpc).await.map_err(unreachable)
+        let raft = self.raft()?;
+        let vote = to_stored_vote(&rpc.vote);
+        let last = rpc
+            .entries
+            .last()
+            .map_or(rpc.prev_log_id, |last| Some(last.log_id));
+        self.note(|history| {
+            history.voted(self.own_id(), vote);
+            history.leader_heard(self.target, vote.term);
+            for entry in &rpc.entries {
+                let position = to_position(&entry.log_id);
+                history.entry(position, encode_payload(&entry.payload));
+            }
+        });
+        let response = raft.append_entries(rpc).await.map_err(unreachable)?;
+        self.note(|history| {
+            let held = match &response {
+                AppendEntriesResponse::Success => last,
+                AppendEntriesResponse::PartialSuccess(held) => *held,
+                _ => return,
+            };
+            history.voted(self.target, vote);
+            if let Some(held) = held {
+                history.holds(self.target, vote.term, to_position(&held));
+            }
+        });
+        // The answer may be lost on its way.
+        self.node()?;
+        Ok(response)
     }
 
     async fn vote(
@@ -183,7 +293,14 @@ impl RaftNetworkV2<TypeConfig> for WiredClient {
         rpc: VoteRequest<TypeConfig>,
         _option: RPCOption,
     ) -> Response<VoteResponse<TypeConfig>> {
-        self.raft()?.vote(rpc).await.map_err(unreachable)
+        let raft = self.raft()?;
+        let vote = to_stored_vote(&rpc.vote);
+        self.note(|history| history.voted(self.own_id(), vote));
+        let response = raft.vote(rpc).await.map_err(unreachable)?;
+        if response.vote_granted {
+            self.note(|history| history.voted(self.target, vote));
+        }
+        Ok(response)
     }
 
     async fn pre_vote(
@@ -218,6 +335,11 @@ impl RaftNetworkV2<TypeConfig> for WiredClient {
             .and_then(|()| file.file().sync())
             .map_err(|error| failed(&error))?;
         let position = snapshot.meta.last_log_id.as_ref().map(to_position);
+        let stored_vote = to_stored_vote(&vote);
+        self.note(|history| {
+            history.voted(self.own_id(), stored_vote);
+            history.leader_heard(self.target, stored_vote.term);
+        });
         let accepted = node.snapshots().accept(&path, position).map_err(|error| {
             self.network.wires.refused.fetch_add(1, Ordering::SeqCst);
             node.snapshots().discard(&path).unwrap();
@@ -227,10 +349,20 @@ impl RaftNetworkV2<TypeConfig> for WiredClient {
             meta: snapshot.meta,
             snapshot: accepted,
         };
-        node.raft()
+        let response = node
+            .raft()
             .install_full_snapshot(vote, installed)
             .await
-            .map_err(|error| failed(&error))
+            .map_err(|error| failed(&error))?;
+        if to_stored_vote(&response.vote) == stored_vote {
+            self.note(|history| {
+                history.voted(self.target, stored_vote);
+                if let Some(position) = position {
+                    history.holds(self.target, stored_vote.term, position);
+                }
+            });
+        }
+        Ok(response)
     }
 
     async fn transfer_leader(
