@@ -75,12 +75,17 @@ test-kubernetes: images ## Run the tests with real pods
 	KUBECONFIG="$$kubeconfig" QUADRAFT_IMAGES="$(IMAGES)" \
 	  cargo test --workspace --test kubernetes -- --ignored --test-threads=1
 
-# A million cases of damage together with a crash, as many crash states and more, and the whole
-# matrix of three nodes by four entries. `make test` tries a part of each.
+# A million cases of damage together with a crash, half a million crash states, and the whole matrix
+# of three nodes by four entries. `make test` tries a part of each.
 .PHONY: faults
-faults: export QUADRAFT_FAULTS_FACTOR ?= 250
+faults: export QUADRAFT_FAULTS_FACTOR ?= 50
 faults: own-target ## Try a million faults of disks, and print what became of them
 	cargo test --workspace --lib -- log::tests raft::simulation --include-ignored --nocapture
+
+# `make test` runs for each planted bug the test that finds it; this runs all of them for each.
+.PHONY: planted
+planted: own-target ## Print which tests find which planted bug (half an hour)
+	cargo test --workspace --lib -- planted --include-ignored --nocapture
 
 # Needs a nightly compiler (rustup toolchain install nightly). `make test` runs the same targets on the
 # stored cases, and for two seconds each on mutations of them.

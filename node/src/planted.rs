@@ -75,6 +75,8 @@ pub(crate) enum Bug {
     SnapshotChecksumIgnored,
     /// A store that is ahead of its log is served from.
     LogBehindStoreBelieved,
+    /// What the others have committed is applied before it is durable in the own log.
+    AppliedBeforeDurable,
     /// Entries may be applied again, or out of order.
     AppliedTwice,
     /// A leader that restarts goes on leading its term without an election.

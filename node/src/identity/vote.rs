@@ -46,6 +46,17 @@ impl StoredVote {
         committed: false,
     };
 
+    /// That of a node which takes up `term` without having voted in it: a vote for itself. Whoever was
+    /// elected in the term is followed all the same, and nobody else gets a vote.
+    #[must_use]
+    pub fn taking_up(term: u64, node_id: NodeId) -> Self {
+        Self {
+            term,
+            candidate: node_id,
+            committed: false,
+        }
+    }
+
     /// Whether this vote may replace `held`: a later term; or the same term and candidate, without
     /// taking back that it is committed; or, in the same term, the leader that a majority chose
     /// (the candidate we voted for has lost).
@@ -185,6 +196,18 @@ impl VoteFile {
             Some(_) => Ok(()),
             None => self.save(StoredVote::NONE),
         }
+    }
+
+    /// Takes up a term that a snapshot reaches, without voting in it: no log may be ahead of the
+    /// vote. Durable when it returns.
+    ///
+    /// # Errors
+    /// Those of the operating system; the process must stop.
+    pub fn take_up(&mut self, term: u64, node_id: NodeId) -> Result<(), VoteError> {
+        if self.current.is_some_and(|vote| vote.term >= term) {
+            return Ok(());
+        }
+        self.save(StoredVote::taking_up(term, node_id))
     }
 
     #[must_use]

@@ -119,6 +119,8 @@ pub struct LogStore {
     readers: SegmentReaders,
     queue: Queue,
     failed: watch::Sender<bool>,
+    /// The last entry on the disk.
+    durable: watch::Sender<Option<LogPosition>>,
 }
 
 /// Where operations go.
@@ -166,7 +168,7 @@ impl LogStore {
     ) -> Result<Self, io::Error> {
         let mut writer = Writer::new(opened, vote, superblock);
         let (view, readers) = (writer.view.clone(), writer.files.readers());
-        let failed = writer.failed.clone();
+        let (failed, durable) = (writer.failed.clone(), writer.durable.clone());
         let (queue, operations) = channel();
         thread::Builder::new()
             .name("log".to_owned())
@@ -176,6 +178,7 @@ impl LogStore {
             readers,
             queue: Queue::Thread(queue),
             failed,
+            durable,
         })
     }
 
@@ -193,6 +196,7 @@ impl LogStore {
             view: writer.view.clone(),
             readers: writer.files.readers(),
             failed: writer.failed.clone(),
+            durable: writer.durable.clone(),
             queue: Queue::Inline(Arc::new(Mutex::new(writer))),
         })
     }
@@ -212,7 +216,7 @@ impl LogStore {
 
         let mut writer = Writer::new(opened, vote, superblock);
         let (view, readers) = (writer.view.clone(), writer.files.readers());
-        let failed = writer.failed.clone();
+        let (failed, durable) = (writer.failed.clone(), writer.durable.clone());
         let (queue, operations) = channel();
         tokio::spawn(async move {
             loop {
@@ -229,6 +233,7 @@ impl LogStore {
             readers,
             queue: Queue::Thread(queue),
             failed,
+            durable,
         })
     }
 
@@ -248,6 +253,28 @@ impl LogStore {
             purged: view.purged,
             committed: view.committed,
             durable_committed_index: view.durable_committed_index,
+        }
+    }
+
+    /// The last entry that is durable, or the one up to which all is purged.
+    pub(crate) fn durable_last(&self) -> Option<LogPosition> {
+        *self.durable.borrow()
+    }
+
+    /// Waits until the entry at `index`, which is queued, is durable.
+    ///
+    /// # Errors
+    /// When the disk has failed.
+    pub(crate) async fn durable_through(&self, index: u64) -> Result<(), io::Error> {
+        let mut durable = self.durable.subscribe();
+        let reached = durable.wait_for(|last| last.is_some_and(|last| last.index >= index));
+        tokio::select! {
+            // This holds a sender: the wait does not end otherwise.
+            _ = reached => Ok(()),
+            () = self.failed() => Err(io::Error::other(
+                self.failure()
+                    .unwrap_or_else(|| "the log has stopped".to_owned()),
+            )),
         }
     }
 
@@ -596,6 +623,7 @@ struct Writer {
     vote: VoteFile,
     superblock: Arc<Mutex<SuperblockFile>>,
     failed: watch::Sender<bool>,
+    durable: watch::Sender<Option<LogPosition>>,
     /// Records for which there was no space, and what came after them: order is kept.
     parked: Option<Parked>,
 }
@@ -637,6 +665,7 @@ impl Writer {
                 .files
                 .set_writer(superblock.cluster_uuid, superblock.boot_count);
         }
+        let durable = watch::Sender::new(opened.contents.last());
         let view = Arc::new(Mutex::new(View {
             last: opened.contents.last(),
             purged: opened.contents.purged(),
@@ -656,6 +685,7 @@ impl Writer {
             vote,
             superblock,
             failed: watch::Sender::new(false),
+            durable,
             parked: None,
         }
     }
@@ -920,6 +950,7 @@ impl Writer {
                     .map_err(LogError::from)?;
             }
             let last_written = view.contents.last();
+            self.durable.send_replace(last_written);
             view.written = view.cache.partition_point(|(position, _)| {
                 Some(position.index) <= last_written.map(|last| last.index)
             });

@@ -81,6 +81,10 @@ const FOUND_BY: &[(Bug, &str)] = &[
         Bug::LogBehindStoreBelieved,
         "a_store_ahead_of_the_log_is_lawful_only",
     ),
+    (
+        Bug::AppliedBeforeDurable,
+        "a_leader_that_lost_what_its_followers_hold",
+    ),
     (Bug::AppliedTwice, "state::tests"),
     (
         Bug::LeaderRestored,
@@ -128,6 +132,20 @@ fn every_planted_bug_is_found_by_its_test() {
     }
     assert!(FOUND_BY.len() >= 25);
     assert!(missed.is_empty(), "not found: {missed:?}");
+}
+
+#[test]
+fn the_documentation_names_them_all() {
+    let page = include_str!("../../../docs/planted-bugs.md");
+    for (bug, test) in FOUND_BY {
+        let row = page
+            .lines()
+            .find(|line| line.starts_with(&format!("| `{bug:?}` |")));
+        assert!(
+            row.is_some_and(|row| row.ends_with(&format!("| `{test}` |"))),
+            "docs/planted-bugs.md: {bug:?} is found by {test}"
+        );
+    }
 }
 
 #[test]

@@ -264,11 +264,22 @@ impl PreparedNode {
         self.take_part();
         let config = raft_config(&options)?;
         let keeper = SnapshotKeeper::new(self.state.clone(), self.snapshots.clone(), self.snapshot);
-        settle(&self.repairer, &self.log, &keeper, &self.snapshots)
-            .await
-            .map_err(|error| NodeError::Settle(crate::recovery::describe(&error)))?;
+        settle(
+            &self.repairer,
+            &self.log,
+            &keeper,
+            &self.snapshots,
+            self.peers.identity().node_id,
+        )
+        .await
+        .map_err(|error| NodeError::Settle(crate::recovery::describe(&error)))?;
         let order = OrderWatch::new(self.log.clone(), keeper.clone());
-        let state_machine = StateMachine::new(keeper.clone(), order.clone(), self.space.clone());
+        let state_machine = StateMachine::new(
+            keeper.clone(),
+            order.clone(),
+            self.space.clone(),
+            self.log.clone(),
+        );
         let raft = openraft::Raft::build(
             self.peers.identity().node_id.0,
             Arc::new(config),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::keeper::SnapshotKeeper;
 use crate::log::LogStore;
 use crate::position::LogPosition;
-use crate::recovery::{OrderError, Positions, check_running};
+use crate::recovery::{OrderError, Positions, check_running, log_explains_store};
 
 /// Watches the order in which log, vote, store and snapshot stand.
 #[derive(Clone, Debug)]
@@ -43,7 +43,12 @@ impl OrderWatch {
     }
 
     fn check(&self) -> Result<(), OrderError> {
-        check_running(&self.positions())
+        let positions = self.positions();
+        check_running(&positions)?;
+        log_explains_store(&Positions {
+            last: self.log.durable_last(),
+            ..positions
+        })
     }
 
     /// Checks the order after a step.

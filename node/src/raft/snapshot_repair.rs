@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::keeper::SnapshotKeeper;
 use super::repair::{RepairError, Repairer};
 use super::snapshots::{SnapshotError, SnapshotFile, Snapshots};
+use crate::identity::StoredVote;
 use crate::log::LogStore;
 use crate::position::LogPosition;
 
@@ -25,6 +26,7 @@ pub(super) async fn settle(
     log: &LogStore,
     keeper: &Arc<SnapshotKeeper>,
     snapshots: &Snapshots,
+    node_id: NodeId,
 ) -> Result<(), SettleError> {
     while let Some((entry, peer)) = repairer.settle(keeper.state().applied()).await? {
         let own = keeper.current().filter(|snapshot| holds(snapshot, entry));
@@ -41,7 +43,7 @@ pub(super) async fn settle(
                 }
             },
         };
-        put_in_place(log, keeper, &snapshot).await?;
+        put_in_place(log, keeper, &snapshot, node_id).await?;
         tracing::warn!(%entry, path = %snapshot.path().display(),
             "a snapshot holds what could not be read of the log");
     }
@@ -98,6 +100,7 @@ async fn put_in_place(
     log: &LogStore,
     keeper: &Arc<SnapshotKeeper>,
     snapshot: &SnapshotFile,
+    node_id: NodeId,
 ) -> Result<(), SettleError> {
     if position(snapshot) > keeper.state().applied() {
         let installed = snapshot.clone();
@@ -106,6 +109,11 @@ async fn put_in_place(
     let Some(position) = position(snapshot) else {
         return Ok(());
     };
+    // No log may be ahead of the vote.
+    if log.vote().is_none_or(|vote| vote.term < position.term) {
+        let vote = StoredVote::taking_up(position.term, node_id);
+        durably(|done| log.save_vote(vote, done)).await?;
+    }
     // Entries of another history behind the snapshot were never committed.
     if log
         .position(position.index)

@@ -17,6 +17,8 @@ use super::types::{
     Applied, EncodedCommand, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig, to_log_id,
     to_position,
 };
+use crate::log::LogStore;
+use crate::planted::{Bug, is_planted};
 use crate::position::LogPosition;
 use crate::state::{Apply, Command};
 
@@ -31,14 +33,21 @@ pub(crate) struct StateMachine {
     keeper: Arc<SnapshotKeeper>,
     order: OrderWatch,
     space: Space,
+    log: LogStore,
 }
 
 impl StateMachine {
-    pub(crate) fn new(keeper: Arc<SnapshotKeeper>, order: OrderWatch, space: Space) -> Self {
+    pub(crate) fn new(
+        keeper: Arc<SnapshotKeeper>,
+        order: OrderWatch,
+        space: Space,
+        log: LogStore,
+    ) -> Self {
         Self {
             keeper,
             order,
             space,
+            log,
         }
     }
 
@@ -119,6 +128,13 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 let (entry, responder) = item?;
                 applies.push((to_position(&entry.log_id), to_apply(&entry)?));
                 responders.push(responder);
+            }
+            // The others may have committed what is still on its way to the disk here. A store that
+            // is ahead of its log is one that has lost its log.
+            if let Some((last, _)) = applies.last()
+                && !is_planted(Bug::AppliedBeforeDurable)
+            {
+                self.log.durable_through(last.index).await?;
             }
             let outcomes = self
                 .blocking(move |this| {

@@ -15,7 +15,7 @@ mod volume;
 
 #[cfg(test)]
 pub(crate) use formats::stored_volume;
-pub(crate) use order::{OrderError, Positions, check_running};
+pub(crate) use order::{OrderError, Positions, check_running, log_explains_store};
 pub use rebirth::give_new_identity;
 pub use refusal::Refusal;
 pub(crate) use refusal::describe;

@@ -89,7 +89,11 @@ fn vote_covers(last: Option<LogPosition>, vote_term: Option<u64>) -> Result<(), 
     Ok(())
 }
 
-fn log_explains_store(positions: &Positions) -> Result<(), OrderError> {
+/// Whether the log, or an installed snapshot, reaches as far as the store.
+///
+/// # Errors
+/// When the store is ahead.
+pub(crate) fn log_explains_store(positions: &Positions) -> Result<(), OrderError> {
     let Positions { last, applied, .. } = *positions;
     match applied {
         Some(position)

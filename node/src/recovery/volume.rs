@@ -109,7 +109,7 @@ pub fn open_volume(
     }
     let superblock = open_identity(file_system, options, &mut report)?;
     let identity = superblock.current().clone();
-    let vote = open_vote(file_system, data, &identity, &mut report)?;
+    let mut vote = open_vote(file_system, data, &identity, &mut report)?;
     let mut log = open_the_log(file_system, options, &identity, &mut report)?;
     let derived_error = |report: &RecoveryReport, error: &DerivedError| {
         let reason = if error.is_unknown_format() {
@@ -151,6 +151,7 @@ pub fn open_volume(
     })?;
     mend(
         mending,
+        (identity.node_id, &mut vote),
         &mut log,
         &state,
         &snapshots,
@@ -423,6 +424,7 @@ pub(crate) fn log_identity(superblock: &Superblock) -> LogIdentity {
 
 fn mend(
     mending: Mending,
+    (node_id, vote): (NodeId, &mut VoteFile),
     log: &mut OpenedLog,
     state: &State,
     snapshots: &Snapshots,
@@ -440,6 +442,8 @@ fn mend(
         if mending.purge_through_snapshot
             && let Some(position) = newest.summary().status.applied
         {
+            vote.take_up(position.term, node_id)
+                .map_err(vote_not_raised)?;
             purge_through(log, position)?;
         }
     }
@@ -447,6 +451,14 @@ fn mend(
         *snapshot = Some(snapshots.build(state)?);
     }
     Ok(())
+}
+
+fn vote_not_raised(error: crate::identity::VoteError) -> DerivedError {
+    DerivedError::Snapshot(crate::raft::SnapshotError::Io {
+        action: "take up the term of a snapshot in",
+        path: PathBuf::from("vote"),
+        source: std::io::Error::other(error),
+    })
 }
 
 /// Finishes the installation of a snapshot that a crash interrupted.

@@ -32,6 +32,8 @@ pub(super) enum Promise {
         term: u64,
         last: LogPosition,
     },
+    /// A node called another one, which may have learned something of it.
+    Called,
     /// A client was told that its quad is written.
     Written { quad: usize, position: LogPosition },
 }
@@ -102,6 +104,10 @@ impl History {
 
     pub(super) fn formed(&self) {
         self.note(Promise::Formed);
+    }
+
+    pub(super) fn called(&self) {
+        self.note(Promise::Called);
     }
 
     pub(super) fn voted(&self, id: u64, vote: StoredVote) {

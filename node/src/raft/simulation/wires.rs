@@ -175,6 +175,7 @@ impl PeerEntries for WiredEntries {
 
 impl WiredEntries {
     fn unchecked_source(&self, peer: u64) -> Result<Arc<RepairSource>, String> {
+        self.wires.note(History::called);
         let own = self.peers.identity().node_id.0;
         let source = self.wires.sources.lock().unwrap().get(&peer).cloned();
         source
@@ -231,6 +232,7 @@ impl WiredClient {
 
     fn node(&self) -> Response<Arc<Node>> {
         let wires = &self.network.wires;
+        wires.note(History::called);
         let node = wires.node(self.target);
         let node = node
             .filter(|_| !wires.is_cut(self.own_id(), self.target))
