@@ -36,7 +36,7 @@ const ARGUMENTS: [&str; 10] = [
     "--heartbeat-interval-ms",
     "100",
     "--snapshot-after-entries",
-    "200",
+    "1000",
     "--segment-bytes",
     "1048576",
     "--disk-reserve-bytes",

@@ -593,7 +593,9 @@ fn raft_config(options: &NodeOptions) -> Result<Config, NodeError> {
         install_snapshot_timeout: 600_000,
         max_payload_entries: 64,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_after_entries),
-        max_in_snapshot_log_to_keep: (options.snapshot_after_entries / 5).max(1),
+        // As many entries as until the next snapshot: a member that takes one in, while others write,
+        // must find the log to go on from it, or it is sent snapshots for ever.
+        max_in_snapshot_log_to_keep: options.snapshot_after_entries.max(1),
         enable_pre_vote: Some(true),
         // A restarted leader must win an election again: it may have lost at power loss what
         // followers hold, and would use the same log ids for other entries.
