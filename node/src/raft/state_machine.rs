@@ -12,7 +12,7 @@ use super::codec::{CodecError, decode_stored_membership, encode_stored_membershi
 use super::keeper::SnapshotKeeper;
 use super::order_watch::OrderWatch;
 use super::snapshots::{SnapshotError, SnapshotFile};
-use super::space::Space;
+use super::space::{Room, Space};
 use super::types::{
     Applied, EncodedCommand, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig, to_log_id,
     to_position,
@@ -26,6 +26,9 @@ type RaftSnapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, Snapsho
 
 /// Entries applied in one store transaction.
 const MAXIMUM_BATCH_ENTRIES: usize = 256;
+
+/// So often the store may say that there is no space when there is, before it is opened anew.
+const MAXIMUM_FAILURES_WITH_SPACE: u32 = 15;
 
 /// The seam between openraft and [`State`].
 #[derive(Clone, Debug)]
@@ -59,6 +62,7 @@ impl StateMachine {
     ) -> Result<T, io::Error> {
         let work = Arc::new(work);
         self.space.usable().await;
+        let mut failures_with_space = 0;
         loop {
             let (this, work) = (self.clone(), work.clone());
             let done = tokio::task::spawn_blocking(move || work(&this))
@@ -70,6 +74,16 @@ impl StateMachine {
                         error = %crate::recovery::describe(&error),
                         "the store waits for space on the disk"
                     );
+                    // RocksDB recovers by itself from most such errors, but not from all.
+                    if self.space.status().room == Room::Enough {
+                        failures_with_space += 1;
+                    }
+                    if failures_with_space > MAXIMUM_FAILURES_WITH_SPACE {
+                        return Err(io::Error::other(
+                            "the store does not go on although there is space again; the next \
+                             start opens it anew",
+                        ));
+                    }
                     self.space.after_failure().await;
                 }
                 done => return done.map_err(io::Error::other),
