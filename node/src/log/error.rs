@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::contents::ContentsError;
-use super::layout::{LogIdentity, PayloadDigest, VERSION};
+use super::layout::{FormatVersion, LogIdentity, PayloadDigest};
 use crate::position::LogPosition;
 
 /// Why a log cannot be used.
@@ -44,7 +44,7 @@ pub enum LogError {
         found: LogIdentity,
         expected: LogIdentity,
     },
-    #[error("{path} has format version {version}; this version knows {known}", path = path.display(), known = VERSION)]
+    #[error("{path} has format version {version}; this version knows {first} to {last}", path = path.display(), first = FormatVersion::Two as u32, last = FormatVersion::default() as u32)]
     UnknownFormat { path: PathBuf, version: u32 },
     #[error("the log contradicts itself")]
     Inconsistent(#[from] ContentsError),

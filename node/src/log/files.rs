@@ -9,15 +9,19 @@ use std::thread::{self, JoinHandle};
 use super::contents::{EntryLocation, LogContents};
 use super::error::LogError;
 use super::layout::{
-    BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, Geometry, IdentifierBlock, LogIdentity,
-    MAXIMUM_PAYLOAD_BYTES, RecordHeader, RecordKind, SLOTS_A_BLOCK, SegmentHeader, Slot,
-    encode_batch_header, encode_identifier_block, encode_record, next_chain, record_bytes,
+    BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, FormatVersion, Geometry, IDENTIFIER_BLOCK_BYTES,
+    IdentifierBlock, LogIdentity, MAXIMUM_PAYLOAD_BYTES, RecordHeader, RecordKind, SLOTS_A_BLOCK,
+    SegmentHeader, SegmentSeed, Slot, encode_batch_header, encode_identifier_block, encode_record,
+    next_chain, record_bytes,
 };
 use super::segment::{Segment, SegmentReaders, create_segment, prepare_segment};
 use crate::disk::{File, SharedFileSystem, failed_sync};
 use crate::planted::{Bug, is_planted};
 use crate::position::LogPosition;
 
+/// Identifiers of a batch are given to the disk ahead of the sync when they are longer than this; to
+/// tell it of fewer costs more than is won.
+const EARLY_NAMES_BYTES: usize = 16 * 1024;
 /// A buffer that has grown beyond this is let go.
 const MAXIMUM_KEPT_BYTES: usize = 1024 * 1024;
 
@@ -156,6 +160,7 @@ impl LogFiles {
     fn write_batch(&mut self, records: &[NewRecord<'_>]) -> Result<Vec<EntryLocation>, LogError> {
         let (segment, tail) = self.active()?;
         let (segment, mut tail) = (segment.clone(), tail.clone());
+        let seed = segment.seed(&self.identity);
         let batch = tail.last_batch + 1;
         let start = tail.end_bytes;
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -165,14 +170,7 @@ impl LogFiles {
         for (kind, position, payload) in records {
             let offset_bytes = start + buffer.len() as u64;
             let header = RecordHeader::new(*kind, *position, batch, payload);
-            encode_record(
-                &mut buffer,
-                &self.identity,
-                segment.number,
-                offset_bytes,
-                &header,
-                payload,
-            );
+            encode_record(&mut buffer, &seed, offset_bytes, &header, payload);
             slots.push(super::scan::named_by(&header, offset_bytes));
         }
         let body = &buffer[BATCH_HEADER_BYTES..];
@@ -183,12 +181,7 @@ impl LogFiles {
             records: u32::try_from(records.len()).unwrap_or(u32::MAX),
             chain: tail.chain,
         };
-        buffer[..BATCH_HEADER_BYTES].copy_from_slice(&encode_batch_header(
-            &self.identity,
-            segment.number,
-            start,
-            &header,
-        ));
+        buffer[..BATCH_HEADER_BYTES].copy_from_slice(&encode_batch_header(&seed, start, &header));
         buffer.resize(
             buffer
                 .len()
@@ -202,7 +195,7 @@ impl LogFiles {
             if is_planted(Bug::FlushedTooEarly) {
                 tail.block.flushed_batch = batch;
             }
-            write_slots(&segment, &self.identity, &mut tail, &slots)?;
+            write_slots(&segment, &seed, &mut tail, &slots)?;
             // The disk is at work already; the next batch needs this.
             chain = next_chain(&tail.chain, batch, slots.iter());
             if !is_planted(Bug::AppendNotSynced) {
@@ -210,7 +203,7 @@ impl LogFiles {
             }
             tail.block.flushed_batch = batch;
             // From here on the batch is durable: it must not be written again.
-            write_block(&segment, &self.identity, &tail).map_err(io::Error::other)
+            write_block(&segment, &seed, &tail).map_err(io::Error::other)
         };
         write().map_err(|source| LogError::io("write", &segment.path, source))?;
         tail.end_bytes += buffer.len() as u64;
@@ -294,6 +287,7 @@ impl LogFiles {
             None => (1, 1, [0; 32]),
         };
         let header = SegmentHeader {
+            version: FormatVersion::default(),
             number,
             first_batch,
             last: contents.last(),
@@ -440,12 +434,14 @@ impl LogFiles {
 /// Adds slots behind those in use. Blocks are written in place; each is one sector.
 fn write_slots(
     segment: &Segment,
-    identity: &LogIdentity,
+    seed: &SegmentSeed,
     tail: &mut Tail,
     slots: &[Slot],
 ) -> std::io::Result<()> {
     let start = segment.geometry.block_offset(tail.slots);
-    let mut bytes = Vec::new();
+    let blocks = slots.len() / SLOTS_A_BLOCK + 2;
+    let block_bytes = usize::try_from(IDENTIFIER_BLOCK_BYTES).unwrap_or(512);
+    let mut bytes = Vec::with_capacity(blocks * block_bytes);
     for slot in slots {
         if tail.slots.is_multiple_of(SLOTS_A_BLOCK as u64) {
             tail.block.slots.clear();
@@ -454,29 +450,22 @@ fn write_slots(
         tail.slots += 1;
         if tail.block.slots.len() == SLOTS_A_BLOCK {
             let offset = start + bytes.len() as u64;
-            bytes.extend(encode_identifier_block(
-                identity,
-                segment.number,
-                offset,
-                &tail.block,
-            ));
+            bytes.extend_from_slice(&encode_identifier_block(seed, offset, &tail.block));
         }
     }
     if tail.block.slots.len() < SLOTS_A_BLOCK {
         let offset = start + bytes.len() as u64;
-        bytes.extend(encode_identifier_block(
-            identity,
-            segment.number,
-            offset,
-            &tail.block,
-        ));
+        bytes.extend_from_slice(&encode_identifier_block(seed, offset, &tail.block));
+    }
+    if bytes.len() < EARLY_NAMES_BYTES {
+        return segment.file.write_at(&bytes, start);
     }
     segment.file.write_at_early(&bytes, start)
 }
 
 /// Writes the block of the newest slot again, for its mark.
-fn write_block(segment: &Segment, identity: &LogIdentity, tail: &Tail) -> std::io::Result<()> {
+fn write_block(segment: &Segment, seed: &SegmentSeed, tail: &Tail) -> std::io::Result<()> {
     let offset = segment.geometry.block_offset(tail.slots.saturating_sub(1));
-    let bytes = encode_identifier_block(identity, segment.number, offset, &tail.block);
+    let bytes = encode_identifier_block(seed, offset, &tail.block);
     segment.file.write_at(&bytes, offset)
 }

@@ -9,10 +9,10 @@ use quadraft_protocol::NodeId;
 use uuid::Uuid;
 
 use super::layout::{
-    BATCH_HEADER_BYTES, BlockRead, IDENTIFIER_BLOCK_BYTES, RECORD_HEADER_BYTES, SECTOR_BYTES,
-    SegmentHeaderRead, decode_batch_header, decode_identifier_block, decode_record_header,
-    decode_segment_header, encode_batch_header, encode_identifier_block, encode_record,
-    encode_segment_header, fill_free, fuzzing as seals, record_bytes,
+    BATCH_HEADER_BYTES, BlockRead, FormatVersion, IDENTIFIER_BLOCK_BYTES, RECORD_HEADER_BYTES,
+    SECTOR_BYTES, SegmentHeaderRead, SegmentSeed, decode_batch_header, decode_identifier_block,
+    decode_record_header, decode_segment_header, encode_batch_header, encode_identifier_block,
+    encode_record, encode_segment_header, fill_free, fuzzing as seals, record_bytes,
 };
 use super::open::{inspect_log, open_log};
 use super::{LogContents, LogError, LogIdentity, LogOptions, OpenedLog, PayloadDigest, RecordKind};
@@ -34,6 +34,11 @@ const OPTIONS: LogOptions = LogOptions {
 #[cfg(test)]
 pub(crate) use seals::seal_segment_header;
 
+/// What checksums in a segment of the newest version go on from.
+fn seed_of(segment: u64) -> SegmentSeed {
+    IDENTITY.seed(segment, FormatVersion::default())
+}
+
 /// One header or one block of identifiers: a byte says which, the next whether its checksum is made
 /// to match, and then come its bytes.
 ///
@@ -44,6 +49,7 @@ pub fn log_parts(data: &[u8]) {
     let mut input = Input::new(data);
     let (kind, sealed) = (input.byte(), input.byte() & 1 != 0);
     let mut bytes = input.rest().to_vec();
+    let seed = seed_of(SEGMENT);
     match kind % 4 {
         0 => {
             if sealed {
@@ -57,25 +63,25 @@ pub fn log_parts(data: &[u8]) {
         }
         1 => {
             if sealed {
-                seals::seal(&mut bytes, BATCH_HEADER_BYTES, &IDENTITY, SEGMENT, OFFSET);
+                seals::seal(&mut bytes, BATCH_HEADER_BYTES, &seed, OFFSET);
             }
-            if let Some(header) = decode_batch_header(&bytes, &IDENTITY, SEGMENT, OFFSET) {
-                let encoded = encode_batch_header(&IDENTITY, SEGMENT, OFFSET, &header);
+            if let Some(header) = decode_batch_header(&bytes, &seed, OFFSET) {
+                let encoded = encode_batch_header(&seed, OFFSET, &header);
                 assert_eq!(encoded, bytes[..BATCH_HEADER_BYTES]);
-                let elsewhere = decode_batch_header(&bytes, &IDENTITY, SEGMENT, OFFSET + 4096);
+                let elsewhere = decode_batch_header(&bytes, &seed, OFFSET + 4096);
                 assert_eq!(elsewhere, None, "it is believed at another place");
             }
         }
         2 => {
             if sealed {
-                seals::seal(&mut bytes, RECORD_HEADER_BYTES, &IDENTITY, SEGMENT, OFFSET);
+                seals::seal(&mut bytes, RECORD_HEADER_BYTES, &seed, OFFSET);
             }
-            if let Some(header) = decode_record_header(&bytes, &IDENTITY, SEGMENT, OFFSET) {
+            if let Some(header) = decode_record_header(&bytes, &seed, OFFSET) {
                 let mut encoded = Vec::new();
                 let payload = bytes.get(RECORD_HEADER_BYTES..).unwrap_or_default();
                 let payload = &payload[..payload.len().min(header.payload_bytes)];
                 if payload.len() == header.payload_bytes {
-                    encode_record(&mut encoded, &IDENTITY, SEGMENT, OFFSET, &header, payload);
+                    encode_record(&mut encoded, &seed, OFFSET, &header, payload);
                     assert_eq!(encoded[..RECORD_HEADER_BYTES], bytes[..RECORD_HEADER_BYTES]);
                     assert_eq!(encoded.len() as u64, record_bytes(header.payload_bytes));
                 }
@@ -85,12 +91,12 @@ pub fn log_parts(data: &[u8]) {
             bytes.resize(usize::try_from(IDENTIFIER_BLOCK_BYTES).unwrap_or(512), 0);
             if sealed {
                 let length = bytes.len();
-                seals::seal(&mut bytes, length, &IDENTITY, SEGMENT, OFFSET);
+                seals::seal(&mut bytes, length, &seed, OFFSET);
             }
-            let read = decode_identifier_block(&bytes, &IDENTITY, SEGMENT, OFFSET);
+            let read = decode_identifier_block(&bytes, &seed, OFFSET);
             if let BlockRead::Good(block) = &read {
-                let encoded = encode_identifier_block(&IDENTITY, SEGMENT, OFFSET, block);
-                let again = decode_identifier_block(&encoded, &IDENTITY, SEGMENT, OFFSET);
+                let encoded = encode_identifier_block(&seed, OFFSET, block);
+                let again = decode_identifier_block(&encoded, &seed, OFFSET);
                 assert_eq!(again, read);
             }
         }
@@ -239,7 +245,7 @@ pub fn log_segments(data: &[u8]) {
     let disk = SimulatedDisk::new();
     for ((number, image), path) in (1..).zip(&mut images).zip(&original.segments) {
         if forged {
-            seals::seal_segment(image, &IDENTITY, number);
+            seals::seal_segment(image, &seed_of(number));
         }
         if !image.is_empty() {
             disk.write(path, image).expect("the segment is written");
@@ -339,7 +345,7 @@ fn change(images: &mut [Vec<u8>], input: &mut Input<'_>) -> Change {
         3 => images[segment].truncate(at),
         4 => {
             if whole_sector.len() == sector_bytes {
-                let free = fill_free(&IDENTITY, segment as u64 + 1, sector as u64, SECTOR_BYTES);
+                let free = fill_free(&seed_of(segment as u64 + 1), sector as u64, SECTOR_BYTES);
                 images[segment][whole_sector].copy_from_slice(&free);
                 return Change::Reverted;
             }

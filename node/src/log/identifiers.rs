@@ -2,7 +2,7 @@
 
 use super::image::SegmentImage;
 use super::layout::{
-    BlockRead, Geometry, IDENTIFIER_BLOCK_BYTES, LogIdentity, SLOTS_A_BLOCK, Slot,
+    BlockRead, Geometry, IDENTIFIER_BLOCK_BYTES, SLOTS_A_BLOCK, SegmentSeed, Slot,
     decode_identifier_block,
 };
 
@@ -28,12 +28,7 @@ pub(crate) struct Identifiers {
 }
 
 impl Identifiers {
-    pub(crate) fn read(
-        image: &SegmentImage,
-        identity: &LogIdentity,
-        segment: u64,
-        geometry: Geometry,
-    ) -> Self {
+    pub(crate) fn read(image: &SegmentImage, seed: &SegmentSeed, geometry: Geometry) -> Self {
         let count = geometry.identifier_bytes / IDENTIFIER_BLOCK_BYTES;
         let mut blocks: Vec<BlockRead> = (0..count)
             .map(|number| {
@@ -45,7 +40,7 @@ impl Identifiers {
                         if bytes.iter().all(|byte| *byte == 0) {
                             BlockRead::Damaged
                         } else {
-                            decode_identifier_block(bytes, identity, segment, offset)
+                            decode_identifier_block(bytes, seed, offset)
                         }
                     })
             })

@@ -8,7 +8,7 @@ use std::io;
 use bytes::Bytes;
 
 use super::layout::{
-    BLOCK_BYTES, BatchHeader, LogIdentity, RecordHeader, SECTOR_BYTES, Slot, encode_batch_header,
+    BLOCK_BYTES, BatchHeader, RecordHeader, SECTOR_BYTES, SegmentSeed, Slot, encode_batch_header,
     encode_record, record_bytes,
 };
 use crate::disk::File;
@@ -29,34 +29,21 @@ impl Patch {
 
 /// A batch header as it belongs at `offset_bytes`.
 pub(crate) fn batch_header_patch(
-    identity: &LogIdentity,
-    segment: u64,
+    seed: &SegmentSeed,
     offset_bytes: u64,
     header: &BatchHeader,
 ) -> Patch {
     Patch {
         offset_bytes,
-        bytes: encode_batch_header(identity, segment, offset_bytes, header).to_vec(),
+        bytes: encode_batch_header(seed, offset_bytes, header).to_vec(),
     }
 }
 
 /// A record as its slot says that it was.
-pub(crate) fn record_patch(
-    identity: &LogIdentity,
-    segment: u64,
-    slot: &Slot,
-    payload: &Bytes,
-) -> Patch {
+pub(crate) fn record_patch(seed: &SegmentSeed, slot: &Slot, payload: &Bytes) -> Patch {
     let header = RecordHeader::new(slot.kind, slot.position, slot.batch, payload);
     let mut bytes = Vec::with_capacity(usize::try_from(record_bytes(payload.len())).unwrap_or(0));
-    encode_record(
-        &mut bytes,
-        identity,
-        segment,
-        slot.offset_bytes,
-        &header,
-        payload,
-    );
+    encode_record(&mut bytes, seed, slot.offset_bytes, &header, payload);
     Patch {
         offset_bytes: slot.offset_bytes,
         bytes,

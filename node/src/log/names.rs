@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::image::read_block;
 use super::layout::{
-    BATCH_HEADER_BYTES, BLOCK_BYTES, Geometry, IDENTIFIER_BLOCK_BYTES, LogIdentity,
-    SegmentHeaderRead, decode_batch_header, decode_segment_header,
+    BATCH_HEADER_BYTES, BLOCK_BYTES, Geometry, IDENTIFIER_BLOCK_BYTES, SegmentHeader,
+    SegmentHeaderRead, SegmentSeed, decode_batch_header, decode_segment_header,
 };
 use crate::disk::{File, read_exact_at};
 
@@ -49,19 +49,19 @@ pub struct SegmentNames {
 pub fn read_segment_names(file: &dyn File) -> io::Result<SegmentNames> {
     let mut names = SegmentNames::default();
     let length_bytes = file.length_bytes()?;
-    let mut geometry = None;
-    let second = |geometry: Option<(Geometry, LogIdentity)>| match geometry {
-        Some((geometry, _)) => Some(geometry.second_header()),
-        None => length_bytes.checked_sub(BLOCK_BYTES),
-    };
+    let mut good: Option<(SegmentHeader, SegmentSeed)> = None;
     for copy in [0, 1] {
-        let offset = if copy == 0 { Some(0) } else { second(geometry) };
+        let offset = match (copy, &good) {
+            (0, _) => Some(0),
+            (_, Some((header, _))) => Some(header.geometry.second_header()),
+            (_, None) => length_bytes.checked_sub(BLOCK_BYTES),
+        };
         let block = offset.and_then(|offset| read_block(file, offset));
         match block {
             Some(block) if block.starts_with(HEADER_MAGIC) => {
                 if let SegmentHeaderRead::Good { header, identity } = decode_segment_header(&block)
                 {
-                    geometry.get_or_insert((header.geometry, identity));
+                    good.get_or_insert((header, identity.seed(header.number, header.version)));
                 }
                 names.headers[copy] = Some(block[..HEADER_BYTES].to_vec());
             }
@@ -73,29 +73,15 @@ pub fn read_segment_names(file: &dyn File) -> io::Result<SegmentNames> {
                 .push(format!("copy {copy} of the header cannot be read")),
         }
     }
-    let Some((geometry, identity)) = geometry else {
+    let Some((header, seed)) = good else {
         names.left_out.push(
             "identifiers and batches: no header is good, so where they are is not known".to_owned(),
         );
         return Ok(names);
     };
-    read_identifiers(file, geometry, length_bytes, &mut names);
-    if let Some(number) = number_of(&names) {
-        read_batches(file, geometry, &identity, number, &mut names);
-    }
+    read_identifiers(file, header.geometry, length_bytes, &mut names);
+    read_batches(file, header.geometry, &seed, &mut names);
     Ok(names)
-}
-
-/// The number of the segment, from either copy of its header.
-fn number_of(names: &SegmentNames) -> Option<u64> {
-    names
-        .headers
-        .iter()
-        .flatten()
-        .find_map(|header| match decode_segment_header(header) {
-            SegmentHeaderRead::Good { header, .. } => Some(header.number),
-            _ => None,
-        })
 }
 
 fn read_identifiers(
@@ -128,18 +114,12 @@ fn read_identifiers(
     }
 }
 
-fn read_batches(
-    file: &dyn File,
-    geometry: Geometry,
-    identity: &LogIdentity,
-    segment: u64,
-    names: &mut SegmentNames,
-) {
+fn read_batches(file: &dyn File, geometry: Geometry, seed: &SegmentSeed, names: &mut SegmentNames) {
     let step = usize::try_from(BLOCK_BYTES).unwrap_or(4096);
     for offset_bytes in (geometry.payloads_start()..geometry.payloads_end()).step_by(step) {
         let header = read_exact_at(file, offset_bytes, BATCH_HEADER_BYTES)
             .ok()
-            .and_then(|bytes| decode_batch_header(&bytes, identity, segment, offset_bytes));
+            .and_then(|bytes| decode_batch_header(&bytes, seed, offset_bytes));
         if let Some(header) = header {
             names.batches.push(BatchSummary {
                 offset_bytes,

@@ -134,6 +134,7 @@ pub fn open_log(
 fn to_segment(read: ReadSegment) -> Segment {
     Segment {
         number: read.header.number,
+        version: read.header.version,
         path: read.path,
         file: read.file,
         geometry: read.header.geometry,
@@ -262,12 +263,13 @@ pub(super) fn load_segment(
         .map_err(|source| LogError::io("read", &path, source))?;
     let (header, damaged_header) = read_header(file.as_ref(), &path, identity)?;
     let geometry = header.geometry;
+    let seed = identity.seed(header.number, header.version);
     let mut image = SegmentImage::read(file.as_ref(), geometry, 0, buffer);
-    let mut identifiers = Identifiers::read(&image, identity, header.number, geometry);
+    let mut identifiers = Identifiers::read(&image, &seed, geometry);
     let reach = identifiers.reach_bytes();
     if reach > image.end_bytes() {
         image = SegmentImage::read(file.as_ref(), geometry, reach, image.release());
-        identifiers = Identifiers::read(&image, identity, header.number, geometry);
+        identifiers = Identifiers::read(&image, &seed, geometry);
     }
     Ok(LoadedSegment {
         path,
@@ -288,7 +290,8 @@ fn scan_loaded(loaded: LoadedSegment, identity: &LogIdentity) -> ReadSegment {
         image,
         identifiers,
     } = loaded;
-    let scan = scan_segment(&image, identity, &header, identifiers);
+    let seed = identity.seed(header.number, header.version);
+    let scan = scan_segment(&image, &seed, &header, identifiers);
     let entries = scan
         .records
         .iter()

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::files::Tail;
 use super::layout::{
     BLOCK_BYTES, IDENTIFIER_BLOCK_BYTES, IdentifierBlock, LogIdentity, RECORD_HEADER_BYTES,
-    SECTOR_BYTES, SLOTS_A_BLOCK, SectorUse, SegmentHeader, encode_identifier_block,
+    SECTOR_BYTES, SLOTS_A_BLOCK, SectorUse, SegmentHeader, SegmentSeed, encode_identifier_block,
     encode_segment_header, fill_free, sector_use,
 };
 use super::mend::{Patch, batch_header_patch, record_patch, write_patches};
@@ -44,7 +44,7 @@ pub(crate) fn write_mended(
 /// What has to be written anew of a segment, and is known from elsewhere in it.
 pub(crate) fn patches_of(read: &ReadSegment, identity: &LogIdentity) -> Vec<Patch> {
     let geometry = read.header.geometry;
-    let number = read.header.number;
+    let seed = identity.seed(read.header.number, read.header.version);
     let mut patches = Vec::new();
     if let Some(copy) = read.damaged_header
         && !is_planted(Bug::HeaderNotMended)
@@ -57,7 +57,7 @@ pub(crate) fn patches_of(read: &ReadSegment, identity: &LogIdentity) -> Vec<Patc
     for damage in &read.scan.damage {
         if let Some(header) = &damage.header {
             let offset = damage.offset_bytes;
-            patches.push(batch_header_patch(identity, number, offset, header));
+            patches.push(batch_header_patch(&seed, offset, header));
         }
         for record in &damage.records {
             let slot = &read.scan.records[*record].slot;
@@ -67,18 +67,17 @@ pub(crate) fn patches_of(read: &ReadSegment, identity: &LogIdentity) -> Vec<Patc
                 .get(payload_start, slot.payload_bytes as u64)
                 .unwrap_or_default();
             let payload = Bytes::copy_from_slice(payload);
-            patches.push(record_patch(identity, number, slot, &payload));
+            patches.push(record_patch(&seed, slot, &payload));
         }
     }
     for block in &read.scan.damaged_blocks {
-        patches.push(identifier_patch(read, identity, *block));
+        patches.push(identifier_patch(read, &seed, *block));
     }
     patches
 }
 
 /// An identifier block as its records say that it was.
-fn identifier_patch(read: &ReadSegment, identity: &LogIdentity, block: u64) -> Patch {
-    let number = read.header.number;
+fn identifier_patch(read: &ReadSegment, seed: &SegmentSeed, block: u64) -> Patch {
     let first = usize::try_from(block).unwrap_or(usize::MAX) * SLOTS_A_BLOCK;
     let records = &read.scan.records;
     let end = (first + SLOTS_A_BLOCK).min(records.len());
@@ -93,10 +92,9 @@ fn identifier_patch(read: &ReadSegment, identity: &LogIdentity, block: u64) -> P
             .map(|record| record.slot)
             .collect(),
     };
-    let bytes = encode_identifier_block(identity, number, offset_bytes, &block);
     Patch {
         offset_bytes,
-        bytes,
+        bytes: encode_identifier_block(seed, offset_bytes, &block).to_vec(),
     }
 }
 
@@ -107,10 +105,11 @@ fn identifier_patch(read: &ReadSegment, identity: &LogIdentity, block: u64) -> P
 /// has to be durable.
 pub(crate) fn reopen_tail(read: &ReadSegment, identity: &LogIdentity) -> io::Result<Tail> {
     let geometry = read.header.geometry;
+    let seed = identity.seed(read.header.number, read.header.version);
     let slots = read.scan.records.len() as u64;
     let end = read.scan.end_bytes;
     if !is_planted(Bug::TailNotCleared) {
-        free_what_is_not(read, identity, end..geometry.payloads_end())?;
+        free_what_is_not(read, &seed, end..geometry.payloads_end())?;
     }
     let block = slots / SLOTS_A_BLOCK as u64;
     let first = usize::try_from(block).unwrap_or(usize::MAX) * SLOTS_A_BLOCK;
@@ -122,7 +121,7 @@ pub(crate) fn reopen_tail(read: &ReadSegment, identity: &LogIdentity) -> io::Res
             IDENTIFIER_BLOCK_BYTES
         };
     if !is_planted(Bug::TailNotCleared) {
-        free_what_is_not(read, identity, free_start..geometry.payloads_start())?;
+        free_what_is_not(read, &seed, free_start..geometry.payloads_start())?;
     }
     if !is_planted(Bug::KilledWritesBelieved) {
         read.file.sync()?;
@@ -139,7 +138,7 @@ pub(crate) fn reopen_tail(read: &ReadSegment, identity: &LogIdentity) -> io::Res
         last_batch: read.scan.last_batch,
     };
     if slots > 0 {
-        write_last_block(read, identity, &mut tail)?;
+        write_last_block(read, &seed, &mut tail)?;
         if !is_planted(Bug::KilledWritesBelieved) {
             read.file.sync()?;
         }
@@ -148,7 +147,7 @@ pub(crate) fn reopen_tail(read: &ReadSegment, identity: &LogIdentity) -> io::Res
 }
 
 /// The newest slot's block, with the mark that everything was synced.
-fn write_last_block(read: &ReadSegment, identity: &LogIdentity, tail: &mut Tail) -> io::Result<()> {
+fn write_last_block(read: &ReadSegment, seed: &SegmentSeed, tail: &mut Tail) -> io::Result<()> {
     let last = tail.slots - 1;
     if tail.block.slots.is_empty() {
         // The newest slot fills its block; the next one begins another.
@@ -157,21 +156,16 @@ fn write_last_block(read: &ReadSegment, identity: &LogIdentity, tail: &mut Tail)
         tail.block.slots = records.iter().map(|record| record.slot).collect();
     }
     let offset = read.header.geometry.block_offset(last);
-    let bytes = encode_identifier_block(identity, read.header.number, offset, &tail.block);
+    let bytes = encode_identifier_block(seed, offset, &tail.block);
     read.file.write_at(&bytes, offset)
 }
 
 /// Marks as free what should be and is not, from the first such sector of a range to the last.
-fn free_what_is_not(
-    read: &ReadSegment,
-    identity: &LogIdentity,
-    range: Range<u64>,
-) -> io::Result<()> {
-    let number = read.header.number;
+fn free_what_is_not(read: &ReadSegment, seed: &SegmentSeed, range: Range<u64>) -> io::Result<()> {
     let is_free = |offset: u64| {
         read.image
             .get(offset, SECTOR_BYTES)
-            .is_some_and(|bytes| sector_use(bytes, identity, number, offset) == SectorUse::Free)
+            .is_some_and(|bytes| sector_use(bytes, seed, offset) == SectorUse::Free)
     };
     let sectors = range.end.saturating_sub(range.start) / SECTOR_BYTES;
     let offset_of = |sector: u64| range.start + sector * SECTOR_BYTES;
@@ -191,9 +185,9 @@ fn free_what_is_not(
         // The first block holds names too, which stay as they are.
         let patch = Patch {
             offset_bytes: start,
-            bytes: fill_free(identity, number, start, whole_blocks - start),
+            bytes: fill_free(seed, start, whole_blocks - start),
         };
         write_patches(file, &[patch])?;
     }
-    mark_free(file, identity, number, whole_blocks..end)
+    mark_free(file, seed, whole_blocks..end)
 }

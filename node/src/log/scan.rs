@@ -8,8 +8,8 @@
 use super::identifiers::{Identifiers, SlotState};
 use super::image::SegmentImage;
 use super::layout::{
-    BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, LogIdentity, PayloadDigest, RECORD_HEADER_BYTES,
-    RecordHeader, RecordKind, SECTOR_BYTES, SLOTS_A_BLOCK, SectorUse, SegmentHeader, Slot,
+    BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, PayloadDigest, RECORD_HEADER_BYTES, RecordHeader,
+    RecordKind, SECTOR_BYTES, SLOTS_A_BLOCK, SectorUse, SegmentHeader, SegmentSeed, Slot,
     decode_batch_header, decode_record_header, next_chain, record_bytes, sector_use,
 };
 use crate::planted::{Bug, is_planted};
@@ -68,13 +68,13 @@ pub(crate) struct SegmentScan {
 /// Reads all records of a segment; `identifiers` are those of the same image.
 pub(crate) fn scan_segment(
     image: &SegmentImage,
-    identity: &LogIdentity,
+    seed: &SegmentSeed,
     header: &SegmentHeader,
     identifiers: Identifiers,
 ) -> SegmentScan {
     let mut scanner = Scanner {
         image,
-        identity,
+        seed,
         header,
         scan: SegmentScan {
             records: Vec::with_capacity(identifiers.len()),
@@ -103,7 +103,7 @@ pub(crate) fn scan_segment(
 
 struct Scanner<'a> {
     image: &'a SegmentImage,
-    identity: &'a LogIdentity,
+    seed: &'a SegmentSeed,
     header: &'a SegmentHeader,
     identifiers: Identifiers,
     scan: SegmentScan,
@@ -140,14 +140,13 @@ impl Scanner<'_> {
 
     fn batch_header_at(&self, offset_bytes: u64) -> Option<BatchHeader> {
         let bytes = self.image.get(offset_bytes, BATCH_HEADER_BYTES as u64)?;
-        decode_batch_header(bytes, self.identity, self.header.number, offset_bytes)
+        decode_batch_header(bytes, self.seed, offset_bytes)
             .filter(|header| header.batch > self.scan.last_batch)
     }
 
     fn record_header_at(&self, offset_bytes: u64, batch: u64) -> Option<RecordHeader> {
         let bytes = self.image.get(offset_bytes, RECORD_HEADER_BYTES as u64)?;
-        decode_record_header(bytes, self.identity, self.header.number, offset_bytes)
-            .filter(|header| header.batch == batch)
+        decode_record_header(bytes, self.seed, offset_bytes).filter(|header| header.batch == batch)
     }
 
     /// The next slot, when it names a record at `offset_bytes`.
@@ -243,7 +242,7 @@ impl Scanner<'_> {
                     return walk;
                 }
             };
-            let readable = self.payload_is_good(&slot, found.as_ref());
+            let readable = self.payload_is_good(&slot);
             if readable && found.is_none() {
                 walk.rebuildable.push(number);
             }
@@ -257,7 +256,7 @@ impl Scanner<'_> {
     }
 
     /// An empty payload cannot be damaged: its record is rebuilt from its slot.
-    fn payload_is_good(&self, slot: &Slot, found: Option<&RecordHeader>) -> bool {
+    fn payload_is_good(&self, slot: &Slot) -> bool {
         if slot.payload_bytes == 0 {
             return true;
         }
@@ -268,11 +267,7 @@ impl Scanner<'_> {
         if is_planted(Bug::PayloadIgnored) {
             return true;
         }
-        match found {
-            Some(header) if crc32c::crc32c(payload) != header.payload_crc => false,
-            // Also when the checksum matches: the chain and the other members know the digest.
-            Some(_) | None => PayloadDigest::of(payload) == slot.digest,
-        }
+        PayloadDigest::of(payload) == slot.digest
     }
 
     fn take_in(
@@ -368,7 +363,7 @@ impl Scanner<'_> {
         }
         self.image
             .get(offset_bytes, SECTOR_BYTES)
-            .map(|bytes| sector_use(bytes, self.identity, self.header.number, offset_bytes))
+            .map(|bytes| sector_use(bytes, self.seed, offset_bytes))
     }
 
     /// Whether a batch after `batch` exists anywhere behind `start`: then `batch` was synced.

@@ -14,8 +14,8 @@ use super::files::{LogFiles, Tail};
 use super::identifiers::Identifiers;
 use super::image::SegmentImage;
 use super::layout::{
-    BLOCK_BYTES, LogIdentity, PayloadDigest, RECORD_HEADER_BYTES, RecordKind, Slot,
-    encode_identifier_block, fill_free,
+    BLOCK_BYTES, Geometry, LogIdentity, RecordKind, SegmentSeed, Slot, encode_identifier_block,
+    fill_free,
 };
 use super::mend::{Patch, write_patches};
 use super::open::{ReadSegment, read_header};
@@ -275,7 +275,7 @@ fn mend_newest_block(segment: &Segment, identity: &LogIdentity, tail: &Tail) -> 
         return Ok(false);
     };
     let offset_bytes = segment.geometry.block_offset(newest);
-    let bytes = encode_identifier_block(identity, segment.number, offset_bytes, &tail.block);
+    let bytes = encode_identifier_block(&segment.seed(identity), offset_bytes, &tail.block);
     segment.file.forget_cached()?;
     let found = read_exact_at(segment.file.as_ref(), offset_bytes, bytes.len());
     if found.is_ok_and(|found| found == bytes) {
@@ -283,7 +283,7 @@ fn mend_newest_block(segment: &Segment, identity: &LogIdentity, tail: &Tail) -> 
     }
     let patch = Patch {
         offset_bytes,
-        bytes,
+        bytes: bytes.to_vec(),
     };
     write_patches(segment.file.as_ref(), &[patch])?;
     Ok(true)
@@ -298,6 +298,7 @@ fn judge(
 ) -> Result<Judged, LogScrubError> {
     let Segment {
         number,
+        version,
         path,
         file,
         geometry,
@@ -315,22 +316,23 @@ fn judge(
         Err(error @ LogError::Io { .. }) => return Err(error.into()),
         Err(error) => return Ok(nameless(error.to_string())),
     };
-    if header.number != *number || header.geometry != *geometry {
+    if header.number != *number || header.version != *version || header.geometry != *geometry {
         return Ok(nameless(format!(
             "{} has the header of another segment",
             path.display()
         )));
     }
+    let seed = shown.segment.seed(identity);
     let length = shown
         .tail
         .as_ref()
         .map_or(geometry.length_bytes, |tail| tail.end_bytes);
     let mut image = SegmentImage::read_throttled(file.as_ref(), length, throttle)?;
     if let Some(tail) = &shown.tail {
-        overlay_names(&mut image, &shown.segment, identity, tail);
+        overlay_names(&mut image, *geometry, &seed, tail);
     }
-    let identifiers = Identifiers::read(&image, identity, *number, *geometry);
-    let scan = scan_segment(&image, identity, &header, identifiers);
+    let identifiers = Identifiers::read(&image, &seed, *geometry);
+    let scan = scan_segment(&image, &seed, &header, identifiers);
     let lost = match (&shown.tail, &scan.end) {
         (_, SegmentEnd::Damaged { offset_bytes, what }) => Some(
             LogError::Damaged {
@@ -366,7 +368,7 @@ fn judge(
         .records
         .iter()
         .filter(|record| record.slot.kind == RecordKind::Entry)
-        .filter(|record| !record.readable || !has_digest(&image, &record.slot))
+        .filter(|record| !record.readable)
         .map(|record| record.slot)
         .collect();
     Ok(Judged {
@@ -385,31 +387,16 @@ fn judge(
 }
 
 /// Puts the names as they were at the tail's time in the place of those that are being written.
-fn overlay_names(image: &mut SegmentImage, segment: &Segment, identity: &LogIdentity, tail: &Tail) {
-    let geometry = segment.geometry;
-    let number = segment.number;
+fn overlay_names(image: &mut SegmentImage, geometry: Geometry, seed: &SegmentSeed, tail: &Tail) {
     let mut free_start = geometry.identifiers_start();
     if let Some(newest) = tail.slots.checked_sub(1) {
         let offset = geometry.block_offset(newest);
-        let bytes = encode_identifier_block(identity, number, offset, &tail.block);
+        let bytes = encode_identifier_block(seed, offset, &tail.block);
         free_start = offset + bytes.len() as u64;
         image.overlay(offset, &bytes);
     }
     let free_bytes = geometry.payloads_start() - free_start;
-    image.overlay(
-        free_start,
-        &fill_free(identity, number, free_start, free_bytes),
-    );
-}
-
-/// Whether a payload is the one that its name speaks of. The checksum in front of it has only 32
-/// bits.
-fn has_digest(image: &SegmentImage, slot: &Slot) -> bool {
-    let start = slot.offset_bytes + RECORD_HEADER_BYTES as u64;
-    slot.payload_bytes == 0
-        || image
-            .get(start, slot.payload_bytes as u64)
-            .is_some_and(|payload| PayloadDigest::of(payload) == slot.digest)
+    image.overlay(free_start, &fill_free(seed, free_start, free_bytes));
 }
 
 /// What of a segment can be made whole from itself, one sentence each.

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use super::contents::EntryLocation;
 use super::error::LogError;
 use super::layout::{
-    BlockRead, Geometry, IDENTIFIER_BLOCK_BYTES, IdentifierBlock, LogIdentity, PayloadDigest,
-    RECORD_HEADER_BYTES, SLOTS_A_BLOCK, SegmentHeader, Slot, decode_identifier_block,
-    decode_record_header, encode_segment_header, mark_sectors,
+    BlockRead, FormatVersion, Geometry, IDENTIFIER_BLOCK_BYTES, IdentifierBlock, LogIdentity,
+    PayloadDigest, RECORD_HEADER_BYTES, SLOTS_A_BLOCK, SegmentHeader, SegmentSeed, Slot,
+    decode_identifier_block, decode_record_header, encode_segment_header, mark_sectors,
 };
 use super::mend::{record_patch, write_patches};
 use super::scan::named_by;
@@ -30,11 +30,19 @@ const NAMES_MARK_BYTES: u64 = 16 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
     pub(crate) number: u64,
+    pub(crate) version: FormatVersion,
     pub(crate) path: PathBuf,
     pub(crate) file: Arc<dyn File>,
     pub(crate) geometry: Geometry,
     /// The highest index of an entry that was written here, whether it still counts or not.
     pub(crate) highest_index: Option<u64>,
+}
+
+impl Segment {
+    /// What checksums in it go on from, in a log of this identity.
+    pub(crate) fn seed(&self, identity: &LogIdentity) -> SegmentSeed {
+        identity.seed(self.number, self.version)
+    }
 }
 
 /// The file of segment `number`.
@@ -61,6 +69,7 @@ pub(crate) fn prepare_segment(
         file_system.remove_file(&temporary)?;
     }
     let file = file_system.open(&temporary, OpenMode::CreateNew)?;
+    let seed = identity.seed(number, FormatVersion::default());
     let names = geometry.identifiers_start()..geometry.payloads_start();
     let payloads = geometry.payloads_start()..geometry.payloads_end();
     let marked = file
@@ -69,13 +78,13 @@ pub(crate) fn prepare_segment(
             if is_planted(Bug::NothingMarkedFree) {
                 return Ok(());
             }
-            mark_free_in_pieces(file.as_ref(), identity, number, names, NAMES_MARK_BYTES)
+            mark_free_in_pieces(file.as_ref(), &seed, names, NAMES_MARK_BYTES)
         })
         .and_then(|()| {
             if is_planted(Bug::NothingMarkedFree) {
                 return Ok(());
             }
-            mark_free(file.as_ref(), identity, number, payloads)
+            mark_free(file.as_ref(), &seed, payloads)
         });
     if let Err(error) = marked {
         // What was taken of a full disk is given back.
@@ -88,19 +97,13 @@ pub(crate) fn prepare_segment(
 }
 
 /// Marks a range of a segment as free; durable after the next sync.
-pub(crate) fn mark_free(
-    file: &dyn File,
-    identity: &LogIdentity,
-    number: u64,
-    range: Range<u64>,
-) -> io::Result<()> {
-    mark_free_in_pieces(file, identity, number, range, MARK_BYTES)
+pub(crate) fn mark_free(file: &dyn File, seed: &SegmentSeed, range: Range<u64>) -> io::Result<()> {
+    mark_free_in_pieces(file, seed, range, MARK_BYTES)
 }
 
 fn mark_free_in_pieces(
     file: &dyn File,
-    identity: &LogIdentity,
-    number: u64,
+    seed: &SegmentSeed,
     range: Range<u64>,
     piece_bytes: u64,
 ) -> io::Result<()> {
@@ -110,7 +113,7 @@ fn mark_free_in_pieces(
     while at < range.end {
         let length = piece_bytes.min(range.end - at);
         let piece = &mut bytes[..usize::try_from(length).unwrap_or(0)];
-        mark_sectors(piece, identity, number, at);
+        mark_sectors(piece, seed, at);
         file.write_at(piece, at)?;
         at += length;
     }
@@ -140,6 +143,7 @@ pub(crate) fn create_segment(
     create().map_err(|source| LogError::io("create", &path, source))?;
     Ok(Segment {
         number: header.number,
+        version: header.version,
         path,
         file: Arc::from(prepared),
         geometry: header.geometry,
@@ -232,19 +236,14 @@ impl SegmentReaders {
             RECORD_HEADER_BYTES + location.payload_bytes,
         )
         .map_err(|_| unreadable())?;
-        let header = decode_record_header(
-            &bytes,
-            &self.identity,
-            location.segment,
-            location.offset_bytes,
-        )
-        .ok_or_else(unreadable)?;
+        let header =
+            decode_record_header(&bytes, &segment.seed(&self.identity), location.offset_bytes)
+                .ok_or_else(unreadable)?;
         if header.position != location.position || header.payload_bytes != location.payload_bytes {
             return Err(unreadable());
         }
         let payload = bytes.split_off(RECORD_HEADER_BYTES);
-        let is_as_written = crc32c::crc32c(&payload) == header.payload_crc
-            && PayloadDigest::of(&payload) == header.digest;
+        let is_as_written = PayloadDigest::of(&payload) == header.digest;
         if !is_as_written && !is_planted(Bug::PayloadIgnored) {
             return Err(unreadable());
         }
@@ -270,7 +269,7 @@ impl SegmentReaders {
         let length = usize::try_from(IDENTIFIER_BLOCK_BYTES).unwrap_or(512);
         let bytes = read_exact_at(segment.file.as_ref(), offset, length).ok()?;
         let BlockRead::Good(IdentifierBlock { slots, .. }) =
-            decode_identifier_block(&bytes, &self.identity, location.segment, offset)
+            decode_identifier_block(&bytes, &segment.seed(&self.identity), offset)
         else {
             return None;
         };
@@ -283,7 +282,7 @@ impl SegmentReaders {
     fn record_header(&self, segment: &Segment, location: &EntryLocation) -> Option<Slot> {
         let offset = location.offset_bytes;
         let bytes = read_exact_at(segment.file.as_ref(), offset, RECORD_HEADER_BYTES).ok()?;
-        decode_record_header(&bytes, &self.identity, location.segment, offset)
+        decode_record_header(&bytes, &segment.seed(&self.identity), offset)
             .filter(|header| header.position == location.position)
             .map(|header| named_by(&header, offset))
     }
@@ -308,7 +307,7 @@ impl SegmentReaders {
             });
         }
         let segment = self.segment(location.segment)?;
-        let patch = record_patch(&self.identity, location.segment, &slot, payload);
+        let patch = record_patch(&segment.seed(&self.identity), &slot, payload);
         write_patches(segment.file.as_ref(), &[patch])
             .and_then(|()| segment.file.forget_cached())
             .map_err(|source| LogError::io("repair", &segment.path, source))?;

@@ -14,7 +14,7 @@ use crate::disk::simulated::{Damage, SimulatedDisk};
 use crate::disk::{FileSystem as _, OpenMode, SharedFileSystem};
 use crate::fuzzing::{seal_segment_header, seal_twin};
 use crate::identity::{StoredVote, Superblock, SuperblockFile, VolumeState, VoteFile};
-use crate::log::{LogOptions, NewRecord, RecordKind, inspect_log, open_log};
+use crate::log::{LogOptions, NewRecord, OpenedLog, RecordKind, inspect_log, open_log};
 use crate::position::LogPosition;
 use crate::state::{Command, Effects, RequestId, verify_snapshot};
 
@@ -25,8 +25,13 @@ const SECOND_COPY_OFFSET_BYTES: usize = 1024 * 1024;
 /// Superblock and vote, format version 1: their two copies, without what lies between.
 const SUPERBLOCK: &[u8] = include_bytes!("fixtures/superblock-1.bin");
 const VOTE: &[u8] = include_bytes!("fixtures/vote-1.bin");
-/// Segments of the log, format version 2.
+/// Segments of the log, format version 3.
 const SEGMENTS: [&[u8]; 2] = [
+    include_bytes!("fixtures/log-3-segment-1.bin"),
+    include_bytes!("fixtures/log-3-segment-2.bin"),
+];
+/// The same log in format version 2.
+const SEGMENTS_2: [&[u8]; 2] = [
     include_bytes!("fixtures/log-2-segment-1.bin"),
     include_bytes!("fixtures/log-2-segment-2.bin"),
 ];
@@ -69,11 +74,16 @@ pub(crate) fn stored_volume() -> Vec<(PathBuf, Vec<u8>)> {
 
 /// The stored volume on a disk.
 fn stored() -> SimulatedDisk {
+    stored_with(SEGMENTS)
+}
+
+/// The stored volume with these segments.
+fn stored_with(segments: [&[u8]; 2]) -> SimulatedDisk {
     let disk = SimulatedDisk::new();
     disk.write(&path("superblock"), &spread(SUPERBLOCK))
         .unwrap();
     disk.write(&path("vote"), &spread(VOTE)).unwrap();
-    for (number, segment) in (1..).zip(SEGMENTS) {
+    for (number, segment) in (1..).zip(segments) {
         disk.write(&segment_path(number), segment).unwrap();
     }
     disk.write(&snapshot_path(), SNAPSHOT).unwrap();
@@ -216,45 +226,108 @@ fn every_stored_file_is_read_as_it_was_written() {
         .unwrap_or_else(|error| panic!("the stored vote of format 1: {error}; {ADVICE}"));
     assert_eq!((vote.current(), stale), (Some(VOTED), None), "{ADVICE}");
 
-    let identity = log_identity(&superblock());
-    let (contents, findings) = inspect_log(&file_system, &path("log"), identity, true)
-        .unwrap_or_else(|error| panic!("the stored log of format 2: {error}; {ADVICE}"));
-    assert_eq!(findings, Default::default(), "{ADVICE}");
-    assert_eq!(
-        (contents.purged(), contents.committed(), contents.last()),
-        (Some(at(1, 3)), Some(at(2, 6)), Some(at(2, 7))),
-        "{ADVICE}"
-    );
-    let log = open_log(
-        &file_system,
-        &path("log"),
-        identity,
-        LogOptions::default(),
-        true,
-    )
-    .unwrap();
-    assert_eq!(log.contents.len(), entries().len());
-    for (position, payload) in entries() {
-        let location = log.contents.get(position.index).unwrap();
-        assert_eq!(location.position, position, "{ADVICE}");
-        let read = log.files.readers().read(&location).unwrap();
-        assert_eq!(read, payload, "entry {position}; {ADVICE}");
+    for (version, segments) in [(2, SEGMENTS_2), (3, SEGMENTS)] {
+        let file_system: SharedFileSystem = Arc::new(stored_with(segments));
+        let identity = log_identity(&superblock());
+        let (contents, findings) = inspect_log(&file_system, &path("log"), identity, true)
+            .unwrap_or_else(|error| panic!("the log of format {version}: {error}; {ADVICE}"));
+        assert_eq!(findings, Default::default(), "{ADVICE}");
+        assert_eq!(
+            (contents.purged(), contents.committed(), contents.last()),
+            (Some(at(1, 3)), Some(at(2, 6)), Some(at(2, 7))),
+            "{ADVICE}"
+        );
+        let log = open_stored_log(&file_system, LogOptions::default());
+        assert_eq!(log.contents.len(), entries().len());
+        assert_is_in(&log, &entries());
     }
     let snapshot = verify_snapshot(&mut &SNAPSHOT[..])
         .unwrap_or_else(|error| panic!("the stored snapshot of format 1: {error}; {ADVICE}"));
     assert_eq!(snapshot.status.applied, Some(at(1, 3)));
 }
 
+fn open_stored_log(file_system: &SharedFileSystem, options: LogOptions) -> OpenedLog {
+    let identity = log_identity(&superblock());
+    open_log(file_system, &path("log"), identity, options, true).unwrap()
+}
+
+fn assert_is_in(log: &OpenedLog, entries: &[(LogPosition, Vec<u8>)]) {
+    for (position, payload) in entries {
+        let location = log.contents.get(position.index).unwrap();
+        assert_eq!(location.position, *position, "{ADVICE}");
+        let read = log.files.readers().read(&location).unwrap();
+        assert!(read == *payload, "entry {position}; {ADVICE}");
+    }
+}
+
 #[test]
 fn the_stored_volume_can_be_served_from() {
-    let disk = stored();
-    let file_system: SharedFileSystem = Arc::new(disk);
-    assert!(verify_volume(&file_system, Path::new(DATA)).is_clean());
-    let (volume, report) = open_volume(&file_system, &options())
-        .unwrap_or_else(|refusal| panic!("{}; {ADVICE}", refusal.report.message));
-    assert_eq!(report.boot_count, 5);
-    assert_eq!(volume.state.applied(), Some(at(1, 3)));
-    assert_eq!((report.entries_replayed, volume.state.quads()), (3, 6));
+    for segments in [SEGMENTS_2, SEGMENTS] {
+        let file_system: SharedFileSystem = Arc::new(stored_with(segments));
+        assert!(verify_volume(&file_system, Path::new(DATA)).is_clean());
+        let (volume, report) = open_volume(&file_system, &options())
+            .unwrap_or_else(|refusal| panic!("{}; {ADVICE}", refusal.report.message));
+        assert_eq!(report.boot_count, 5);
+        assert_eq!(volume.state.applied(), Some(at(1, 3)));
+        assert_eq!((report.entries_replayed, volume.state.quads()), (3, 6));
+    }
+}
+
+/// A segment stays in the version that it began with; what comes after it is of the newest.
+#[test]
+fn a_log_of_the_version_before_goes_on() {
+    let disk = stored_with(SEGMENTS_2);
+    let file_system: SharedFileSystem = Arc::new(disk.clone());
+    let options = LogOptions {
+        segment_bytes: 28 * 1024,
+    };
+    let version_of = |number| {
+        u32::from_le_bytes(
+            disk.read(&segment_path(number)).unwrap()[8..12]
+                .try_into()
+                .unwrap(),
+        )
+    };
+    let mut log = open_stored_log(&file_system, options);
+    log.files.set_writer(superblock().cluster_uuid, 5);
+    let mut entries = entries();
+    for index in 8..20 {
+        let (position, payload) = (at(2, index), vec![index as u8; 1000]);
+        let record = (RecordKind::Entry, position, payload.as_slice());
+        let location = log.files.append(&[record], &log.contents).unwrap()[0];
+        log.contents.apply(RecordKind::Entry, location).unwrap();
+        entries.push((position, payload));
+    }
+    log.files.flush_mark().unwrap();
+    drop(log);
+    let versions: Vec<_> = (1..=5)
+        .map_while(|number| {
+            disk.read(&segment_path(number))
+                .ok()
+                .map(|_| version_of(number))
+        })
+        .collect();
+    assert_eq!(versions, [2, 2, 3, 3, 3], "{ADVICE}");
+
+    // In each version, a record with a damaged header is written again as it was.
+    let log = open_stored_log(&file_system, options);
+    assert_is_in(&log, &entries);
+    let places: Vec<_> = entries
+        .iter()
+        .map(|(position, _)| log.contents.get(position.index).unwrap())
+        .collect();
+    drop(log);
+    for place in places {
+        let path = segment_path(usize::try_from(place.segment).unwrap());
+        let before = disk.read(&path).unwrap();
+        let damage = Damage::FlipBit {
+            offset_bytes: place.offset_bytes + 20,
+            bit: 3,
+        };
+        disk.damage(&path, damage).unwrap();
+        drop(open_stored_log(&file_system, options));
+        assert!(disk.read(&path).unwrap() == before, "{place:?}; {ADVICE}");
+    }
 }
 
 /// Bytes that changed while the version did not would make two formats with one number.
@@ -286,7 +359,7 @@ fn write_fixtures() {
         );
     }
     for number in 1..=SEGMENTS.len() {
-        let name = format!("log-2-segment-{number}.bin");
+        let name = format!("log-3-segment-{number}.bin");
         put(&name, &disk.read(&segment_path(number)).unwrap());
     }
 }

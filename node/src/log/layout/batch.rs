@@ -2,8 +2,8 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::identifiers::encode_slot;
-use super::{LogIdentity, Slot, number_u32, number_u64};
+use super::identifiers::{SLOT_BYTES, encode_slot};
+use super::{SegmentSeed, Slot, number_u32, number_u64};
 
 const MAGIC: [u8; 4] = *b"QBAT";
 pub(crate) const BATCH_HEADER_BYTES: usize = 64;
@@ -28,36 +28,28 @@ pub(crate) struct BatchHeader {
 
 /// The header as it must stand at `offset_bytes`.
 pub(crate) fn encode_batch_header(
-    identity: &LogIdentity,
-    segment: u64,
+    seed: &SegmentSeed,
     offset_bytes: u64,
     header: &BatchHeader,
 ) -> [u8; BATCH_HEADER_BYTES] {
     let mut bytes = [0; BATCH_HEADER_BYTES];
-    bytes[..4].copy_from_slice(&MAGIC);
     bytes[8..16].copy_from_slice(&header.batch.to_le_bytes());
     bytes[16..24].copy_from_slice(&header.boot_count.to_le_bytes());
     bytes[24..28].copy_from_slice(&header.body_bytes.to_le_bytes());
     bytes[28..32].copy_from_slice(&header.records.to_le_bytes());
     bytes[32..].copy_from_slice(&header.chain);
-    let crc = crc32c::crc32c_append(identity.seed(segment, offset_bytes), &bytes[8..]);
-    bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+    seed.seal(&mut bytes, MAGIC, offset_bytes);
     bytes
 }
 
 /// Reads a batch header; `None` when it is not one that belongs exactly here.
 pub(crate) fn decode_batch_header(
     bytes: &[u8],
-    identity: &LogIdentity,
-    segment: u64,
+    seed: &SegmentSeed,
     offset_bytes: u64,
 ) -> Option<BatchHeader> {
     let header = bytes.get(..BATCH_HEADER_BYTES)?;
-    if header[..4] != MAGIC {
-        return None;
-    }
-    let crc = crc32c::crc32c_append(identity.seed(segment, offset_bytes), &header[8..]);
-    if crc != number_u32(header, 4)? {
+    if !seed.is_sealed(header, MAGIC, offset_bytes) {
         return None;
     }
     Some(BatchHeader {
@@ -75,17 +67,19 @@ pub(crate) fn next_chain<'a>(
     batch: u64,
     slots: impl Iterator<Item = &'a Slot>,
 ) -> [u8; 32] {
-    let mut bytes = Vec::with_capacity(4096);
+    let mut bytes = [0; 64 * SLOT_BYTES];
+    let mut used = 0;
     let mut hasher = Sha256::new();
     hasher.update(chain);
     hasher.update(batch.to_le_bytes());
     for slot in slots {
-        encode_slot(&mut bytes, slot);
-        if bytes.len() >= 4032 {
-            hasher.update(&bytes);
-            bytes.clear();
+        bytes[used..used + SLOT_BYTES].copy_from_slice(&encode_slot(slot));
+        used += SLOT_BYTES;
+        if used == bytes.len() {
+            hasher.update(bytes);
+            used = 0;
         }
     }
-    hasher.update(&bytes);
+    hasher.update(&bytes[..used]);
     hasher.finalize().into()
 }

@@ -1,7 +1,7 @@
 //! Makes checksums match, so that fuzzing gets behind them.
 
 use super::{
-    BATCH_HEADER_BYTES, BLOCK_BYTES, IDENTIFIER_BLOCK_BYTES, LogIdentity, RECORD_HEADER_BYTES,
+    BATCH_HEADER_BYTES, BLOCK_BYTES, IDENTIFIER_BLOCK_BYTES, RECORD_HEADER_BYTES, SegmentSeed,
     number_u32, number_u64, record_bytes,
 };
 
@@ -18,22 +18,16 @@ pub(crate) fn seal_segment_header(bytes: &mut [u8]) {
 }
 
 /// The checksum at byte 4 over the bytes from 8 to `length`, for everything but that header.
-pub(crate) fn seal(
-    bytes: &mut [u8],
-    length: usize,
-    identity: &LogIdentity,
-    segment: u64,
-    offset_bytes: u64,
-) {
+pub(crate) fn seal(bytes: &mut [u8], length: usize, seed: &SegmentSeed, offset_bytes: u64) {
     let Some(content) = bytes.get(8..length) else {
         return;
     };
-    let checksum = crc32c::crc32c_append(identity.seed(segment, offset_bytes), content);
+    let checksum = crc32c::crc32c_append(seed.at(offset_bytes), content);
     bytes[4..8].copy_from_slice(&checksum.to_le_bytes());
 }
 
 /// All checksums of a segment but those of payloads, where something stands that looks right.
-pub(crate) fn seal_segment(image: &mut [u8], identity: &LogIdentity, number: u64) {
+pub(crate) fn seal_segment(image: &mut [u8], seed: &SegmentSeed) {
     let block = usize::try_from(BLOCK_BYTES).unwrap_or(4096);
     let last = image.len().saturating_sub(block);
     for place in [0, last] {
@@ -50,20 +44,20 @@ pub(crate) fn seal_segment(image: &mut [u8], identity: &LogIdentity, number: u64
         let offset = place as u64;
         let bytes = &mut image[place..];
         if bytes.starts_with(b"QIDB") {
-            seal(bytes, identifier_block, identity, number, offset);
+            seal(bytes, identifier_block, seed, offset);
         } else if bytes.starts_with(b"QBAT") {
-            seal(bytes, BATCH_HEADER_BYTES, identity, number, offset);
-            seal_records(image, place + BATCH_HEADER_BYTES, identity, number);
+            seal(bytes, BATCH_HEADER_BYTES, seed, offset);
+            seal_records(image, place + BATCH_HEADER_BYTES, seed);
         }
     }
 }
 
-fn seal_records(image: &mut [u8], start: usize, identity: &LogIdentity, number: u64) {
+fn seal_records(image: &mut [u8], start: usize, seed: &SegmentSeed) {
     let mut place = start;
     while let Some(bytes) = image.get_mut(place..)
         && bytes.starts_with(b"QREC")
     {
-        seal(bytes, RECORD_HEADER_BYTES, identity, number, place as u64);
+        seal(bytes, RECORD_HEADER_BYTES, seed, place as u64);
         let payload_bytes = number_u32(bytes, 12).unwrap_or(0) as usize;
         place += usize::try_from(record_bytes(payload_bytes)).unwrap_or(usize::MAX / 2);
     }

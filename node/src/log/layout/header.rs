@@ -9,12 +9,32 @@ use super::{
 use crate::position::LogPosition;
 
 const MAGIC: [u8; 8] = *b"QDRLOGS\0";
-pub(crate) const VERSION: u32 = 2;
+/// The first version; no released version wrote it.
+const FIRST_VERSION: u32 = 1;
 const FIELDS_BYTES: usize = 176;
+
+/// How a segment is written. It stays as it began; the next one is of the newest version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum FormatVersion {
+    /// Records have a CRC32C of their payload besides its digest.
+    Two = 2,
+    #[default]
+    Three = 3,
+}
+
+impl FormatVersion {
+    fn from_number(number: u32) -> Option<Self> {
+        [Self::Two, Self::Three]
+            .into_iter()
+            .find(|version| *version as u32 == number)
+    }
+}
 
 /// The state of the log at the beginning of a segment, so that older segments can be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
+    pub(crate) version: FormatVersion,
     /// Grows by one from segment to segment.
     pub(crate) number: u64,
     /// The number of the segment's first batch.
@@ -42,7 +62,7 @@ pub(crate) enum SegmentHeaderRead {
 pub(crate) fn encode_segment_header(identity: &LogIdentity, header: &SegmentHeader) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(4096);
     bytes.extend_from_slice(&MAGIC);
-    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&(header.version as u32).to_le_bytes());
     bytes.extend_from_slice(&[0; 4]);
     bytes.extend_from_slice(identity.cluster_uuid.as_bytes());
     bytes.extend_from_slice(&identity.node_id.0.to_le_bytes());
@@ -70,17 +90,17 @@ pub(crate) fn decode_segment_header(bytes: &[u8]) -> SegmentHeaderRead {
             return None;
         }
         let version = number_u32(fields, 8)?;
-        // Version 1 had its checksum elsewhere; no released version wrote it.
-        if version == 1 {
+        // It had its checksum elsewhere.
+        if version == FIRST_VERSION {
             let whole = crc32c::crc32c(bytes.get(..128)?) == number_u32(bytes, 128)?;
-            return whole.then_some(SegmentHeaderRead::UnknownFormat(1));
+            return whole.then_some(SegmentHeaderRead::UnknownFormat(version));
         }
         if crc32c::crc32c(fields) != number_u32(bytes, FIELDS_BYTES)? {
             return None;
         }
-        if version != VERSION {
+        let Some(version) = FormatVersion::from_number(version) else {
             return Some(SegmentHeaderRead::UnknownFormat(version));
-        }
+        };
         let geometry = Geometry {
             length_bytes: number_u64(fields, 120)?,
             identifier_bytes: number_u64(fields, 128)?,
@@ -95,6 +115,7 @@ pub(crate) fn decode_segment_header(bytes: &[u8]) -> SegmentHeaderRead {
                 incarnation: Uuid::from_slice(fields.get(40..56)?).ok()?,
             },
             header: SegmentHeader {
+                version,
                 number: number_u64(fields, 56)?,
                 first_batch: number_u64(fields, 64)?,
                 last: position_at(fields, 72)?,

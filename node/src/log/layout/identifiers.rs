@@ -6,13 +6,14 @@
 //! place as slots are added; each slot is written together with its record, before the same sync.
 
 use super::record::{pack_kind, unpack_kind};
-use super::{LogIdentity, PayloadDigest, RecordKind, index_at, number_u32, number_u64};
+use super::{PayloadDigest, RecordKind, SegmentSeed, index_at, number_u32, number_u64};
 use crate::position::LogPosition;
 
 const MAGIC: [u8; 4] = *b"QIDB";
-pub(crate) const IDENTIFIER_BLOCK_BYTES: u64 = 512;
+const BLOCK_LENGTH: usize = 512;
+pub(crate) const IDENTIFIER_BLOCK_BYTES: u64 = BLOCK_LENGTH as u64;
 const HEADER_BYTES: usize = 32;
-const SLOT_BYTES: usize = 48;
+pub(super) const SLOT_BYTES: usize = 48;
 pub(crate) const SLOTS_A_BLOCK: usize = 10;
 /// Records stand at multiples of this; slots hold offsets divided by it.
 const OFFSET_UNIT_BYTES: u64 = 8;
@@ -48,52 +49,46 @@ pub(crate) enum BlockRead {
 
 /// A block as it must stand at `offset_bytes`.
 pub(crate) fn encode_identifier_block(
-    identity: &LogIdentity,
-    segment: u64,
+    seed: &SegmentSeed,
     offset_bytes: u64,
     block: &IdentifierBlock,
-) -> Vec<u8> {
+) -> [u8; BLOCK_LENGTH] {
     debug_assert!(block.slots.len() <= SLOTS_A_BLOCK);
-    let mut bytes = Vec::with_capacity(512);
-    bytes.extend_from_slice(&MAGIC);
-    bytes.extend_from_slice(&[0; 4]);
-    bytes.extend_from_slice(&block.flushed_batch.to_le_bytes());
-    bytes.extend_from_slice(&(block.slots.len() as u64).to_le_bytes());
-    bytes.resize(HEADER_BYTES, 0);
-    for slot in &block.slots {
-        encode_slot(&mut bytes, slot);
+    let mut bytes = [0; BLOCK_LENGTH];
+    bytes[8..16].copy_from_slice(&block.flushed_batch.to_le_bytes());
+    bytes[16..24].copy_from_slice(&(block.slots.len() as u64).to_le_bytes());
+    let places = bytes[HEADER_BYTES..].chunks_exact_mut(SLOT_BYTES);
+    for (place, slot) in places.zip(&block.slots) {
+        place.copy_from_slice(&encode_slot(slot));
     }
-    bytes.resize(usize::try_from(IDENTIFIER_BLOCK_BYTES).unwrap_or(512), 0);
-    let crc = crc32c::crc32c_append(identity.seed(segment, offset_bytes), &bytes[8..]);
-    bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+    seed.seal(&mut bytes, MAGIC, offset_bytes);
     bytes
 }
 
-/// Appends one slot.
-pub(super) fn encode_slot(bytes: &mut Vec<u8>, slot: &Slot) {
-    bytes.extend_from_slice(&slot.position.index.to_le_bytes());
-    bytes.extend_from_slice(&slot.position.term.to_le_bytes());
-    bytes.extend_from_slice(&pack_kind(slot.kind, slot.batch).to_le_bytes());
+/// One slot as it stands in its block.
+#[inline]
+pub(super) fn encode_slot(slot: &Slot) -> [u8; SLOT_BYTES] {
+    let mut bytes = [0; SLOT_BYTES];
+    bytes[..8].copy_from_slice(&slot.position.index.to_le_bytes());
+    bytes[8..16].copy_from_slice(&slot.position.term.to_le_bytes());
+    bytes[16..24].copy_from_slice(&pack_kind(slot.kind, slot.batch).to_le_bytes());
     let offset = u32::try_from(slot.offset_bytes / OFFSET_UNIT_BYTES).unwrap_or(u32::MAX);
-    bytes.extend_from_slice(&offset.to_le_bytes());
+    bytes[24..28].copy_from_slice(&offset.to_le_bytes());
     let length = u32::try_from(slot.payload_bytes).unwrap_or(u32::MAX);
-    bytes.extend_from_slice(&length.to_le_bytes());
-    bytes.extend_from_slice(&slot.digest.0);
+    bytes[28..32].copy_from_slice(&length.to_le_bytes());
+    bytes[32..].copy_from_slice(&slot.digest.0);
+    bytes
 }
 
 /// Reads one sector of the identifier region.
 pub(crate) fn decode_identifier_block(
     bytes: &[u8],
-    identity: &LogIdentity,
-    segment: u64,
+    seed: &SegmentSeed,
     offset_bytes: u64,
 ) -> BlockRead {
     let decoded = || {
-        if bytes.get(..4)? != MAGIC {
-            return None;
-        }
-        let crc = crc32c::crc32c_append(identity.seed(segment, offset_bytes), bytes.get(8..512)?);
-        if crc != number_u32(bytes, 4)? {
+        let block = bytes.get(..BLOCK_LENGTH)?;
+        if !seed.is_sealed(block, MAGIC, offset_bytes) {
             return None;
         }
         let count = usize::try_from(number_u64(bytes, 16)?).ok()?;
@@ -108,7 +103,7 @@ pub(crate) fn decode_identifier_block(
             slots,
         })
     };
-    if super::sector_use(bytes, identity, segment, offset_bytes) == super::SectorUse::Free {
+    if super::sector_use(bytes, seed, offset_bytes) == super::SectorUse::Free {
         return BlockRead::Free;
     }
     decoded().map_or(BlockRead::Damaged, BlockRead::Good)

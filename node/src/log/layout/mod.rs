@@ -9,10 +9,7 @@
 //! last block                  segment header once more
 //! ```
 //!
-//! All numbers are little endian. Every checksum but that of the header begins with the identity
-//! of the log (cluster, node, incarnation), the segment's number and the offset in the segment, so
-//! that what a misdirected write put elsewhere, or what came from another volume, is not taken for
-//! ours.
+//! All numbers are little endian. Checksums: [`SegmentSeed`].
 
 mod batch;
 mod free;
@@ -21,6 +18,7 @@ pub(crate) mod fuzzing;
 mod header;
 mod identifiers;
 mod record;
+mod seed;
 
 use quadraft_protocol::NodeId;
 use twox_hash::XxHash3_128;
@@ -31,7 +29,7 @@ pub(crate) use batch::{
 };
 pub(crate) use free::{SectorUse, fill_free, mark_sectors, sector_use};
 pub(crate) use header::{
-    SegmentHeader, SegmentHeaderRead, VERSION, decode_segment_header, encode_segment_header,
+    FormatVersion, SegmentHeader, SegmentHeaderRead, decode_segment_header, encode_segment_header,
 };
 pub(crate) use identifiers::{
     BlockRead, IDENTIFIER_BLOCK_BYTES, IdentifierBlock, SLOTS_A_BLOCK, Slot,
@@ -40,8 +38,8 @@ pub(crate) use identifiers::{
 pub(crate) use record::{
     RECORD_HEADER_BYTES, RecordHeader, decode_record_header, encode_record, record_bytes,
 };
+pub(crate) use seed::SegmentSeed;
 
-use crate::planted::{Bug, is_planted};
 use crate::position::LogPosition;
 
 /// Batches and headers begin at multiples of this, so that writing one never rewrites a page that
@@ -63,20 +61,9 @@ pub struct LogIdentity {
 }
 
 impl LogIdentity {
-    /// What the checksums of everything at one place of one segment go on from.
-    fn seed(&self, segment: u64, offset_bytes: u64) -> u32 {
-        let mut bytes = [0_u8; 56];
-        bytes[..16].copy_from_slice(self.cluster_uuid.as_bytes());
-        bytes[16..24].copy_from_slice(&self.node_id.0.to_le_bytes());
-        bytes[24..40].copy_from_slice(self.incarnation.as_bytes());
-        bytes[40..48].copy_from_slice(&segment.to_le_bytes());
-        bytes[48..].copy_from_slice(&offset_bytes.to_le_bytes());
-        let checked = if is_planted(Bug::PlaceNotInChecksum) {
-            40
-        } else {
-            bytes.len()
-        };
-        crc32c::crc32c(&bytes[..checked])
+    /// What the checksums within a segment of this log go on from.
+    pub(crate) fn seed(&self, segment: u64, version: FormatVersion) -> SegmentSeed {
+        SegmentSeed::new(self, segment, version)
     }
 }
 

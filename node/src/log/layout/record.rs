@@ -1,7 +1,8 @@
 //! One record: a header, then its payload.
 
 use super::{
-    LogIdentity, MAXIMUM_PAYLOAD_BYTES, PayloadDigest, RecordKind, index_at, number_u32, number_u64,
+    FormatVersion, MAXIMUM_PAYLOAD_BYTES, PayloadDigest, RecordKind, SegmentSeed, index_at,
+    number_u32, number_u64,
 };
 use crate::position::LogPosition;
 
@@ -11,31 +12,31 @@ const ALIGNMENT_BYTES: u64 = 8;
 /// Batch numbers share eight bytes with the kind.
 const BATCH_BITS: u32 = 56;
 
-/// The header of one record. Its checksum covers the payload's checksum and digest, so that a
-/// payload which matches it is the one that was written here.
+/// The header of one record. Its checksum covers the payload's digest, so that a payload which
+/// matches it is the one that was written here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RecordHeader {
     pub(crate) kind: RecordKind,
     pub(crate) position: LogPosition,
     pub(crate) batch: u64,
     pub(crate) payload_bytes: usize,
-    pub(crate) payload_crc: u32,
     pub(crate) digest: PayloadDigest,
 }
 
 impl RecordHeader {
+    #[inline]
     pub(crate) fn new(kind: RecordKind, position: LogPosition, batch: u64, payload: &[u8]) -> Self {
         Self {
             kind,
             position,
             batch,
             payload_bytes: payload.len(),
-            payload_crc: crc32c::crc32c(payload),
             digest: PayloadDigest::of(payload),
         }
     }
 
     /// Length of the record on disk, with its padding.
+    #[inline]
     pub(crate) fn record_bytes(&self) -> u64 {
         record_bytes(self.payload_bytes)
     }
@@ -47,6 +48,7 @@ pub(crate) fn record_bytes(payload_bytes: usize) -> u64 {
 }
 
 /// Kind and batch in eight bytes.
+#[inline]
 pub(super) fn pack_kind(kind: RecordKind, batch: u64) -> u64 {
     (u64::from(kind as u8) << BATCH_BITS) | (batch & ((1 << BATCH_BITS) - 1))
 }
@@ -58,17 +60,18 @@ pub(super) fn unpack_kind(packed: u64) -> Option<(RecordKind, u64)> {
 }
 
 /// Appends one record to `buffer`, as it must stand at `offset_bytes` of the segment.
+#[inline]
 pub(crate) fn encode_record(
     buffer: &mut Vec<u8>,
-    identity: &LogIdentity,
-    segment: u64,
+    seed: &SegmentSeed,
     offset_bytes: u64,
     header: &RecordHeader,
     payload: &[u8],
 ) {
     let mut bytes = [0; RECORD_HEADER_BYTES];
-    bytes[..4].copy_from_slice(&MAGIC);
-    bytes[8..12].copy_from_slice(&header.payload_crc.to_le_bytes());
+    if seed.version == FormatVersion::Two {
+        bytes[8..12].copy_from_slice(&crc32c::crc32c(payload).to_le_bytes());
+    }
     bytes[12..16].copy_from_slice(
         &u32::try_from(header.payload_bytes)
             .unwrap_or(u32::MAX)
@@ -78,8 +81,7 @@ pub(crate) fn encode_record(
     bytes[24..32].copy_from_slice(&header.position.index.to_le_bytes());
     bytes[32..40].copy_from_slice(&pack_kind(header.kind, header.batch).to_le_bytes());
     bytes[40..].copy_from_slice(&header.digest.0);
-    let crc = crc32c::crc32c_append(identity.seed(segment, offset_bytes), &bytes[8..]);
-    bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+    seed.seal(&mut bytes, MAGIC, offset_bytes);
     let end = buffer.len() + usize::try_from(header.record_bytes()).unwrap_or(0);
     buffer.extend_from_slice(&bytes);
     buffer.extend_from_slice(payload);
@@ -89,20 +91,16 @@ pub(crate) fn encode_record(
 /// Reads a record's header; `None` when it is not one that belongs exactly here.
 pub(crate) fn decode_record_header(
     bytes: &[u8],
-    identity: &LogIdentity,
-    segment: u64,
+    seed: &SegmentSeed,
     offset_bytes: u64,
 ) -> Option<RecordHeader> {
     let header = bytes.get(..RECORD_HEADER_BYTES)?;
-    if header[..4] != MAGIC {
-        return None;
-    }
-    let crc = crc32c::crc32c_append(identity.seed(segment, offset_bytes), &header[8..]);
-    if crc != number_u32(header, 4)? {
+    if !seed.is_sealed(header, MAGIC, offset_bytes) {
         return None;
     }
     let payload_bytes = number_u32(header, 12)? as usize;
-    if payload_bytes > MAXIMUM_PAYLOAD_BYTES {
+    let is_unused = seed.version == FormatVersion::Two || header[8..12] == [0; 4];
+    if payload_bytes > MAXIMUM_PAYLOAD_BYTES || !is_unused {
         return None;
     }
     let (kind, batch) = unpack_kind(number_u64(header, 32)?)?;
@@ -114,7 +112,6 @@ pub(crate) fn decode_record_header(
         },
         batch,
         payload_bytes,
-        payload_crc: number_u32(header, 8)?,
         digest: PayloadDigest(header.get(40..56)?.try_into().ok()?),
     })
 }

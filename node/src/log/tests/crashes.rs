@@ -42,7 +42,7 @@ fn every_crash_state_opens_with_all_that_was_acknowledged_and_goes_on() {
     for seed in 0..cases(100) {
         show_progress("crashes of recorded runs", seed, cases(100));
         let mut random = SplitMix::new(seed);
-        let mut workload = Workload::new();
+        let mut workload = Workload::numbered(seed);
         workload.disk.record();
         for _ in 0..12 {
             workload.step(&mut random);
@@ -83,7 +83,7 @@ fn what_a_killed_process_left_is_durable_once_the_log_is_opened() {
     let mut unsynced = 0;
     for seed in 0..cases(30) {
         let mut random = SplitMix::new(seed);
-        let mut workload = Workload::new();
+        let mut workload = Workload::numbered(seed);
         workload.disk.record();
         for _ in 0..10 {
             workload.step(&mut random);
@@ -154,7 +154,7 @@ fn a_crash_together_with_damage_never_loses_or_invents_an_entry() {
     for seed in 0..cases(20_000) {
         show_progress("crashes together with damage", seed, cases(20_000));
         let mut random = SplitMix::new(seed);
-        let mut workload = Workload::new();
+        let mut workload = Workload::numbered(seed);
         workload.disk.record();
         for _ in 0..1 + random.below(8) {
             workload.step(&mut random);

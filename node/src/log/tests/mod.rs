@@ -8,4 +8,5 @@
 
 mod crashes;
 mod damage;
+mod versions;
 mod workload;

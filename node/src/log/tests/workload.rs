@@ -9,6 +9,10 @@ use uuid::Uuid;
 
 use crate::disk::SharedFileSystem;
 use crate::disk::simulated::{SimulatedDisk, SplitMix};
+use crate::log::layout::{
+    FormatVersion, SegmentHeaderRead, decode_segment_header, encode_segment_header,
+};
+use crate::log::segment::segment_path;
 use crate::log::{
     LogContents, LogError, LogFiles, LogIdentity, LogOptions, OpenedLog, RecordKind, open_log,
 };
@@ -162,6 +166,39 @@ impl Workload {
             contents: opened.contents,
             models: vec![Model::default()],
             maximum_payload_bytes: 6000,
+        }
+    }
+
+    /// Each fifth goes on with a log of the version before.
+    pub(super) fn numbered(seed: u64) -> Self {
+        if seed % 5 == 4 {
+            Self::of_the_version_before()
+        } else {
+            Self::new()
+        }
+    }
+
+    /// With a first segment of the version before, which is appended to.
+    pub(super) fn of_the_version_before() -> Self {
+        let mut workload = Self::new();
+        workload.files.begin(&workload.contents).unwrap();
+        let path = segment_path(Path::new(FOLDER), 1);
+        let mut bytes = workload.disk.read(&path).unwrap();
+        let SegmentHeaderRead::Good { mut header, .. } = decode_segment_header(&bytes) else {
+            panic!("the segment was just made");
+        };
+        header.version = FormatVersion::Two;
+        let encoded = encode_segment_header(&IDENTITY, &header);
+        for offset in [0, header.geometry.second_header()] {
+            let start = usize::try_from(offset).unwrap();
+            bytes[start..start + encoded.len()].copy_from_slice(&encoded);
+        }
+        workload.disk.write(&path, &bytes).unwrap();
+        let opened = open(&workload.disk, true).unwrap();
+        Self {
+            files: opened.files,
+            contents: opened.contents,
+            ..workload
         }
     }
 
