@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use async_trait::async_trait;
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
@@ -35,7 +35,8 @@ type Response<T> = Result<T, RPCError<TypeConfig>>;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Wires {
     sources: Arc<Mutex<BTreeMap<u64, Arc<RepairSource>>>>,
-    nodes: Arc<Mutex<BTreeMap<u64, Arc<Node>>>>,
+    /// Who wants a node to go on holds it; a node holds its wires.
+    nodes: Arc<Mutex<BTreeMap<u64, Weak<Node>>>>,
     /// How many snapshots to come arrive with a bit turned, and how many were refused.
     turned: Arc<AtomicUsize>,
     refused: Arc<AtomicUsize>,
@@ -74,7 +75,7 @@ impl Wires {
 
     pub(super) fn serve(&self, node: &Arc<Node>) {
         let id = node.node_id().0;
-        self.nodes.lock().unwrap().insert(id, node.clone());
+        self.nodes.lock().unwrap().insert(id, Arc::downgrade(node));
     }
 
     /// Turns a bit of each of the next snapshots on their way.
@@ -106,7 +107,7 @@ impl Wires {
     }
 
     fn node(&self, id: u64) -> Option<Arc<Node>> {
-        self.nodes.lock().unwrap().get(&id).cloned()
+        self.nodes.lock().unwrap().get(&id)?.upgrade()
     }
 }
 
