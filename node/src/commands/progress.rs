@@ -82,6 +82,10 @@ impl FileSystem for Watched {
         self.inner.lock(path)
     }
 
+    fn reads_ahead(&self) -> bool {
+        self.inner.reads_ahead()
+    }
+
     fn available_bytes(&self, directory: &Path) -> io::Result<u64> {
         self.inner.available_bytes(directory)
     }
@@ -102,6 +106,10 @@ impl File for WatchedFile {
 
     fn write_at(&self, bytes: &[u8], offset_bytes: u64) -> io::Result<()> {
         self.inner.write_at(bytes, offset_bytes)
+    }
+
+    fn write_at_early(&self, bytes: &[u8], offset_bytes: u64) -> io::Result<()> {
+        self.inner.write_at_early(bytes, offset_bytes)
     }
 
     fn sync(&self) -> io::Result<()> {

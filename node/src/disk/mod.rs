@@ -95,9 +95,7 @@ pub trait FileSystem: Debug + Send + Sync + 'static {
 
     /// Whether files are read ahead by a second thread where that is faster. A simulated disk decides
     /// by the order of what is asked of it.
-    fn reads_ahead(&self) -> bool {
-        false
-    }
+    fn reads_ahead(&self) -> bool;
 
     /// Bytes that can still be written in the file system that holds `directory`.
     ///

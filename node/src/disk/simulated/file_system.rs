@@ -111,6 +111,10 @@ impl FileSystem for SimulatedDisk {
         })))
     }
 
+    fn reads_ahead(&self) -> bool {
+        false
+    }
+
     fn available_bytes(&self, directory: &Path) -> io::Result<u64> {
         let shared = enter(&self.shared);
         shared.state.find(directory)?;
