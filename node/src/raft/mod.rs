@@ -5,7 +5,6 @@ mod compare;
 mod damaged_store;
 mod failure;
 mod forward;
-mod keeper;
 mod log_storage;
 mod membership;
 mod network;
@@ -13,14 +12,10 @@ mod node;
 mod order_watch;
 mod peers;
 mod reads;
-mod receive;
 mod repair;
-mod repair_figures;
-mod repair_round;
 mod retirement;
 mod seen;
 mod set_back;
-mod snapshot_repair;
 mod snapshots;
 mod space;
 mod state_machine;
@@ -48,11 +43,11 @@ pub(crate) use codec::{
     membership_in_entry, position_message, read_log_id, read_membership, read_vote,
     stored_membership_message as membership_message_of, vote_message,
 };
-pub(crate) use keeper::{SnapshotKeeper, SnapshotScrub, SnapshotScrubError};
 pub(crate) use membership::Step as MembershipStep;
 pub(crate) use network::SNAPSHOT_CHUNK_BYTES;
 pub(crate) use peers::EnvelopeError;
-pub(crate) use receive::receive_snapshot;
 pub(crate) use repair::other_members;
-pub(crate) use snapshots::{SnapshotFile, Snapshots};
+pub(crate) use snapshots::{
+    SnapshotFile, SnapshotKeeper, SnapshotScrub, SnapshotScrubError, Snapshots, receive_snapshot,
+};
 pub(crate) use types::{MemberAddresses, Membership, StoredMembership, TypeConfig, to_log_id};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::keeper::SnapshotKeeper;
+use super::snapshots::SnapshotKeeper;
 use crate::log::LogStore;
 use crate::position::LogPosition;
 use crate::recovery::{OrderError, Positions, check_running, log_explains_store};

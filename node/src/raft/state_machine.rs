@@ -9,9 +9,8 @@ use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 
 use super::codec::{CodecError, decode_stored_membership, encode_stored_membership};
-use super::keeper::SnapshotKeeper;
 use super::order_watch::OrderWatch;
-use super::snapshots::{SnapshotError, SnapshotFile};
+use super::snapshots::{SnapshotError, SnapshotFile, SnapshotKeeper};
 use super::space::{Room, Space};
 use super::types::{
     Applied, EncodedCommand, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig, to_log_id,

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::snapshots::{SnapshotCheck, SnapshotError, SnapshotFile, Snapshots};
+use super::files::{SnapshotCheck, SnapshotError, SnapshotFile, Snapshots};
 use crate::disk::{Interrupted, Throttle, Unthrottled};
 use crate::position::LogPosition;
 use crate::state::{State, StateError};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::repair::PeerEntry;
+use super::PeerEntry;
 use crate::position::LogPosition;
 
 /// An entry that no peer gave.

@@ -1,8 +1,4 @@
-//! Snapshot files: made here or received from the leader, kept until a newer one is durable.
-//!
-//! A snapshot stands in `snapshots/TERM-INDEX.snapshot` and its content is the state module's
-//! format. It is written beside its place, fsynced and renamed, so that a file of that name is
-//! whole; its checksums are verified whenever it is put to use.
+//! The files, and the folder that they are in.
 
 use std::io::{self, BufReader, BufWriter};
 use std::path::{Path, PathBuf};

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use tonic::Status;
 
-use super::snapshots::{SnapshotFile, Snapshots};
+use super::{SnapshotFile, Snapshots};
 use crate::disk::FileStream;
 use crate::position::LogPosition;
 

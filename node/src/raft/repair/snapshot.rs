@@ -9,9 +9,8 @@ use std::sync::Arc;
 use quadraft_protocol::NodeId;
 use tokio::sync::oneshot;
 
-use super::keeper::SnapshotKeeper;
-use super::repair::{RepairError, Repairer};
-use super::snapshots::{SnapshotError, SnapshotFile, Snapshots};
+use super::super::snapshots::{SnapshotError, SnapshotFile, SnapshotKeeper, Snapshots};
+use super::{RepairError, Repairer};
 use crate::identity::StoredVote;
 use crate::log::LogStore;
 use crate::position::LogPosition;
@@ -21,7 +20,7 @@ use crate::position::LogPosition;
 ///
 /// # Errors
 /// When a repair could not be written, or a snapshot not be installed.
-pub(super) async fn settle(
+pub(crate) async fn settle(
     repairer: &Repairer,
     log: &LogStore,
     keeper: &Arc<SnapshotKeeper>,
@@ -77,7 +76,7 @@ async fn blocking<T: Send + 'static>(
 
 /// Why a node could not be brought to where it can start.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SettleError {
+pub(crate) enum SettleError {
     #[error(transparent)]
     Repair(#[from] RepairError),
     #[error(transparent)]
