@@ -18,4 +18,5 @@ mod power_loss;
 mod run;
 mod scrubbing;
 mod set_back;
+mod traces;
 mod wires;
