@@ -45,6 +45,8 @@ pub enum TwinError {
         found: u32,
         known: u32,
     },
+    #[error("{path} cannot be written any more: no number is left for another version of it", path = path.display())]
+    LastGeneration { path: PathBuf },
 }
 
 impl TwinError {
@@ -129,7 +131,8 @@ fn decode(bytes: &[u8], magic: [u8; 8], version: u32) -> Copy {
             return Some(Copy::UnknownFormat(found));
         }
         Some(Copy::Good {
-            generation: number_u64(bytes, 16)?,
+            // Every generation is followed by another one.
+            generation: number_u64(bytes, 16).filter(|generation| *generation < u64::MAX)?,
             payload: bytes.get(HEADER_BYTES..end)?.to_vec(),
         })
     };
@@ -279,11 +282,17 @@ impl Twin {
     /// # Errors
     /// Those of the operating system; the process must stop, as it is unknown what is durable.
     pub fn write(&mut self, payload: &[u8]) -> Result<(), TwinError> {
-        let bytes = encode(self.magic, self.version, self.generation + 1, payload);
+        let next = self.generation.checked_add(1);
+        let next =
+            next.filter(|next| *next < u64::MAX)
+                .ok_or_else(|| TwinError::LastGeneration {
+                    path: self.path.clone(),
+                })?;
+        let bytes = encode(self.magic, self.version, next, payload);
         for offset in [0, SECOND_COPY_OFFSET_BYTES] {
             self.write_copy(&bytes, offset)?;
         }
-        self.generation += 1;
+        self.generation = next;
         Ok(())
     }
 

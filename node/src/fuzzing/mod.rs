@@ -20,7 +20,7 @@ pub use crate::commands::fuzzing::backup_manifest;
 pub use crate::grpc::fuzzing::peer_message;
 pub use crate::http::fuzzing::http_request;
 pub use crate::log::fuzzing::{log_parts, log_segments};
-pub use crate::raft::fuzzing::raft_payload;
+pub use crate::raft::fuzzing::{peers_file, raft_payload};
 pub use crate::sparql::query::fuzzing::sparql_query;
 pub use crate::sparql::update::fuzzing::{rdf_upload, sparql_update};
 pub use crate::state::fuzzing::{command, snapshot, store_records};
@@ -32,13 +32,14 @@ pub(crate) use {crate::log::fuzzing::seal_segment_header, twin::seal as seal_twi
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     ("backup_manifest", backup_manifest),
     ("command", command),
     ("http_request", http_request),
     ("log_parts", log_parts),
     ("log_segments", log_segments),
     ("peer_message", peer_message),
+    ("peers_file", peers_file),
     ("raft_payload", raft_payload),
     ("rdf_upload", rdf_upload),
     ("snapshot", snapshot),

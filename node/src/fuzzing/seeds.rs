@@ -34,6 +34,9 @@ pub(super) fn seeds(target: &str) -> Vec<Vec<u8>> {
         "log_parts" => crate::log::fuzzing::part_seeds(),
         "log_segments" => segments(),
         "peer_message" => messages(),
+        "peers_file" => [0, 1]
+            .map(|sealed| prefixed(sealed, &crate::raft::fuzzing::peers_copy()))
+            .into(),
         "raft_payload" => payloads(),
         "rdf_upload" => documents(),
         "snapshot" => vec![prefixed(0, SNAPSHOT), prefixed(1, &frames())],

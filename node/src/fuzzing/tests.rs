@@ -101,6 +101,7 @@ targets!(
     log_parts,
     log_segments,
     peer_message,
+    peers_file,
     raft_payload,
     rdf_upload,
     snapshot,

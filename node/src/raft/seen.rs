@@ -110,12 +110,26 @@ impl SeenTable {
     /// Takes in what was seen of a node; tells whether that was news. Another incarnation of a known
     /// node is none: ids are never used again.
     pub(crate) fn raise(&mut self, node_id: u64, seen: SeenMember) -> bool {
+        if self.0.len() >= MAXIMUM_MEMBERS && !self.0.contains_key(&node_id) {
+            self.forget_the_longest_gone();
+        }
         let mut is_new = false;
         let known = self.0.entry(node_id).or_insert_with(|| {
             is_new = true;
             seen
         });
         is_new || (known.incarnation == seen.incarnation && known.marks.raise(&seen.marks))
+    }
+
+    /// Terms grow for all who are there: who is at the lowest has been gone for longest.
+    fn forget_the_longest_gone(&mut self) {
+        let gone = self.0.iter().min_by_key(|(_, member)| {
+            let marks = member.marks;
+            (marks.vote_term, marks.log_end, marks.boot_count)
+        });
+        if let Some(gone) = gone.map(|(node_id, _)| *node_id) {
+            self.0.remove(&gone);
+        }
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -145,7 +159,7 @@ impl SeenTable {
             let incarnation = Uuid::from_slice(member.get(8..24)?).ok()?;
             members.insert(number(0)?, SeenMember { incarnation, marks });
         }
-        Some(Self(members))
+        (members.len() <= MAXIMUM_MEMBERS).then_some(Self(members))
     }
 }
 
@@ -271,6 +285,65 @@ mod tests {
         assert_eq!(table.0[&1], member(5, marks(1, 2, 9)));
         let read = SeenMember::read(&table.0[&1].message());
         assert_eq!(read, Some(table.0[&1]));
+    }
+
+    #[test]
+    fn a_full_table_forgets_who_has_been_gone_for_longest() {
+        let mut table = SeenTable::default();
+        let members = MAXIMUM_MEMBERS as u64;
+        // Ids are random: they say nothing of who is there.
+        for number in 0..2 * members {
+            table.raise(u64::MAX - number, member(1, marks(1, number, number)));
+            assert!(table.0.contains_key(&(u64::MAX - number)));
+        }
+        let kept: Vec<u64> = table
+            .0
+            .values()
+            .map(|member| member.marks.vote_term)
+            .collect();
+        assert_eq!(kept, (members..2 * members).rev().collect::<Vec<_>>());
+        assert_eq!(SeenTable::decode(&table.encode()), Some(table));
+    }
+
+    /// Format version 1: both copies of the file, without what lies between.
+    const STORED: &[u8] = include_bytes!("../recovery/fixtures/peers-1.bin");
+    const COPY_BYTES: usize = 4096;
+    const SECOND_COPY_OFFSET_BYTES: usize = 1024 * 1024;
+
+    fn stored_table() -> SeenTable {
+        let mut table = SeenTable::default();
+        table.raise(0x0123_4567_89ab_cdef, member(0x33, marks(4, 2, 8)));
+        table.raise(0x77, member(0x44, marks(1, 2, 0)));
+        table
+    }
+
+    fn written() -> Vec<u8> {
+        let disk = SimulatedDisk::new();
+        let (mut file, _) = SeenFile::open(Arc::new(disk.clone()), Path::new("/"));
+        file.save(&stored_table()).unwrap();
+        let bytes = disk.read(Path::new("/peers")).unwrap();
+        [&bytes[..COPY_BYTES], &bytes[SECOND_COPY_OFFSET_BYTES..]].concat()
+    }
+
+    #[test]
+    fn the_stored_file_is_read_and_is_what_is_written() {
+        let advice = "docs/formats/versions.md says how a format is changed";
+        assert!(written() == STORED, "{advice}");
+        let mut bytes = vec![0; SECOND_COPY_OFFSET_BYTES];
+        bytes[..COPY_BYTES].copy_from_slice(&STORED[..COPY_BYTES]);
+        bytes.extend_from_slice(&STORED[COPY_BYTES..]);
+        let disk = SimulatedDisk::new();
+        disk.write(Path::new("/peers"), &bytes).unwrap();
+        let read = SeenFile::open(Arc::new(disk), Path::new("/")).1;
+        assert_eq!(read, stored_table(), "{advice}");
+    }
+
+    /// Writes the stored file to the folder in `QUADRAFT_FIXTURES`.
+    #[test]
+    #[ignore = "writes files"]
+    fn write_fixtures() {
+        let folder = PathBuf::from(std::env::var("QUADRAFT_FIXTURES").unwrap());
+        std::fs::write(folder.join("peers-1.bin"), written()).unwrap();
     }
 
     #[test]
