@@ -26,7 +26,11 @@ use serde_json::Value;
 const NODES: usize = 3;
 /// The member whose volume is on a disk that can be filled.
 const SMALL: usize = 0;
+/// The small disk: so much, and more for each second, as the data grows.
 const SMALL_DISK_BYTES: u64 = 160 * 1024 * 1024;
+const SMALL_DISK_BYTES_PER_SECOND: u64 = 128 * 1024;
+/// Behind each statement of a writer.
+const WRITER_PAUSE: Duration = Duration::from_millis(10);
 const WRITERS: [&str; 2] = ["chaos-one", "chaos-two"];
 /// How long the cluster may take to be whole again.
 const HEALING: Duration = Duration::from_secs(120);
@@ -173,7 +177,11 @@ fn files(folder: &Path, holds: impl Fn(&Path) -> bool + Copy) -> Vec<PathBuf> {
 impl Chaos {
     async fn start(seed: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let small_disk = SmallDisk::mount(&folder.path().join("small"), SMALL_DISK_BYTES).unwrap();
+        let small_disk = SmallDisk::mount(
+            &folder.path().join("small"),
+            SMALL_DISK_BYTES + seconds() * SMALL_DISK_BYTES_PER_SECOND,
+        )
+        .unwrap();
         if small_disk.is_none() {
             println!("NOT TRIED: full disks, because nothing can be mounted here");
         }
@@ -604,12 +612,23 @@ impl Chaos {
             refused || kind.expected() != Expected::Refused,
             "UNSAFE: {kind:?} was not refused"
         );
+        self.empty_quarantine();
         let counts = self.counts.entry(kind).or_default();
         counts.cases += 1;
         if refused {
             counts.refused_rightly += 1;
         } else {
             counts.healed += 1;
+        }
+    }
+
+    /// What a person does who has looked at what was set aside.
+    fn empty_quarantine(&self) {
+        for node in &self.nodes {
+            match std::fs::remove_dir_all(node.data.join("quarantine")) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => panic!("{error}"),
+                _ => {}
+            }
         }
     }
 
@@ -655,7 +674,10 @@ async fn nothing_acknowledged_is_lost_whatever_happens_to_one_member_at_a_time()
     let endpoints: Vec<String> = chaos.nodes.iter().map(|node| node.url("/update")).collect();
     let writers: Vec<Writer> = WRITERS
         .iter()
-        .map(|name| Writer::start(endpoints.clone(), name, Duration::from_secs(180)))
+        .map(|name| {
+            let patience = Duration::from_secs(180);
+            Writer::start_at_pace(endpoints.clone(), name, patience, WRITER_PAUSE)
+        })
         .collect();
 
     let mut kinds: Vec<Kind> = KINDS.to_vec();

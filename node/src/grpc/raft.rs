@@ -210,12 +210,10 @@ impl Raft for RaftService {
             read_membership(&membership_message).map_err(|error| malformed(&error))?;
         let last_log_id = header.last_log_id.as_ref().map(read_log_id);
 
-        if !self.node.space().takes_snapshot(header.total_bytes) {
-            return Err(Status::resource_exhausted(format!(
-                "there is no space for a snapshot of {} bytes",
-                header.total_bytes
-            )));
-        }
+        self.node
+            .space()
+            .admit_snapshot(header.total_bytes)
+            .map_err(Status::resource_exhausted)?;
         let position = header.last_log_id.map(|log_id| LogPosition {
             term: log_id.term,
             index: log_id.index,

@@ -358,7 +358,15 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             result = self.call_snapshot(vote, snapshot) => {
-                result.map_err(|error| StreamingError::Unreachable(Unreachable::new(&error)))
+                result.map_err(|error| {
+                    // openraft tries again, and says nothing.
+                    tracing::warn!(
+                        peer = %quadraft_protocol::NodeId(self.target),
+                        error = %crate::recovery::describe(&error),
+                        "a snapshot could not be sent"
+                    );
+                    StreamingError::Unreachable(Unreachable::new(&error))
+                })
             }
         }
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::node::Node;
 use super::peers::Peers;
@@ -22,6 +23,8 @@ const HAND_OVER_PAUSE: Duration = Duration::from_secs(2);
 const HAND_OVER_DEADLINE: Duration = Duration::from_secs(5);
 /// Installing a snapshot takes its file, a store of about its size, and what RocksDB needs to make it.
 const SNAPSHOT_FACTOR: u64 = 3;
+/// A leader whose snapshot was refused offers another within seconds, as long as it is needed.
+const REFUSAL_COUNTS_FOR: Duration = Duration::from_secs(30);
 
 /// How much room a node has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +90,17 @@ impl SpaceLimits {
 pub struct SpaceStatus {
     pub room: Room,
     pub available_bytes: u64,
+    /// Length of the leader's snapshot for which there was no room, and when that was.
+    refused_snapshot: Option<(u64, Instant)>,
+}
+
+impl SpaceStatus {
+    /// Whether more space is needed: for writes, or for a snapshot without which this node cannot
+    /// catch up.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.room != Room::Enough || self.refused_snapshot.is_some()
+    }
 }
 
 /// The space of one volume, as last looked at. Clones share it.
@@ -103,6 +117,7 @@ impl Space {
             status: watch::Sender::new(SpaceStatus {
                 room: Room::Enough,
                 available_bytes: u64::MAX,
+                refused_snapshot: None,
             }),
         }
     }
@@ -116,6 +131,7 @@ impl Space {
         let SpaceStatus {
             room,
             available_bytes,
+            ..
         } = self.status();
         (room != Room::Enough).then(|| {
             format!(
@@ -148,6 +164,37 @@ impl Space {
         self.status().available_bytes >= wanted
     }
 
+    /// Takes in a snapshot of so many bytes from the leader, or says why not. Without it this node
+    /// stays behind, so from then on its disk counts as short.
+    ///
+    /// # Errors
+    /// When there is no room for it.
+    pub(crate) fn admit_snapshot(&self, length_bytes: u64) -> Result<(), String> {
+        if self.takes_snapshot(length_bytes) {
+            self.status
+                .send_modify(|status| status.refused_snapshot = None);
+            return Ok(());
+        }
+        let SpaceStatus {
+            available_bytes,
+            refused_snapshot: before,
+            ..
+        } = self.status();
+        if before.is_none() {
+            tracing::warn!(
+                length_bytes,
+                available_bytes,
+                "there is no room for the leader's snapshot: this node cannot catch up"
+            );
+        }
+        self.status.send_modify(|status| {
+            status.refused_snapshot = Some((length_bytes, Instant::now()));
+        });
+        Err(format!(
+            "{available_bytes} bytes are left on the disk, too few for a snapshot of {length_bytes} bytes"
+        ))
+    }
+
     fn note(&self, available_bytes: u64) {
         let before = self.status();
         let room = self.limits.judge(before.room, available_bytes);
@@ -166,9 +213,13 @@ impl Space {
                 ),
             }
         }
+        let refused_snapshot = before
+            .refused_snapshot
+            .filter(|(_, at)| at.elapsed() < REFUSAL_COUNTS_FOR);
         self.status.send_replace(SpaceStatus {
             room,
             available_bytes,
+            refused_snapshot,
         });
     }
 }
@@ -216,9 +267,10 @@ impl SpaceWatch {
         let SpaceStatus {
             room,
             available_bytes,
+            ..
         } = self.space.status();
         if let Some(peers) = self.peers.upgrade() {
-            peers.set_disk_is_short(room != Room::Enough);
+            peers.set_disk_is_short(self.space.status().is_short());
         }
         let returned = before != Room::Enough && room == Room::Enough;
         if returned || self.log.waits_for_space() {
@@ -356,5 +408,25 @@ mod tests {
         space.note(1000);
         assert!(space.takes_snapshot(325));
         assert!(!space.takes_snapshot(326));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_no_room_for_the_leaders_snapshot_is_short_of_space() {
+        let space = Space::new(LIMITS);
+        space.note(1000);
+        assert_eq!(space.admit_snapshot(325), Ok(()));
+        assert!(!space.status().is_short());
+        assert!(space.admit_snapshot(326).is_err());
+        space.note(1000);
+        assert!(space.status().is_short() && space.status().room == Room::Enough);
+        // It was given more, and the leader came again.
+        space.note(2000);
+        assert_eq!(space.admit_snapshot(326), Ok(()));
+        assert!(!space.status().is_short());
+        // It caught up in another way: nobody offers any more.
+        assert!(space.admit_snapshot(2000).is_err());
+        tokio::time::advance(REFUSAL_COUNTS_FOR).await;
+        space.note(2000);
+        assert!(!space.status().is_short());
     }
 }

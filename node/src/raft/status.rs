@@ -7,7 +7,6 @@ use quadraft_protocol::v1;
 
 use super::codec::{log_id_message, position_message, stored_membership_message};
 use super::node::Node;
-use super::space::Room;
 use super::types::TypeConfig;
 use crate::position::LogPosition;
 
@@ -48,7 +47,7 @@ impl Node {
             repaired_from_peers: messages(self.repaired_from_peers()),
             scrub: Some(self.scrub().message()),
             disk_available_bytes: space.available_bytes,
-            disk_is_short: space.room != Room::Enough,
+            disk_is_short: space.is_short(),
         }
     }
 

@@ -30,11 +30,23 @@ impl Writer {
     /// acknowledged, or given up for uncertain after `patience`.
     #[must_use]
     pub fn start(update_endpoints: Vec<String>, name: &str, patience: Duration) -> Self {
+        Self::start_at_pace(update_endpoints, name, patience, Duration::ZERO)
+    }
+
+    /// As [`Self::start`], with a `pause` behind each statement: data that grows without bound takes
+    /// ever longer to transfer and to compare.
+    #[must_use]
+    pub fn start_at_pace(
+        update_endpoints: Vec<String>,
+        name: &str,
+        patience: Duration,
+        pause: Duration,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let task = tokio::spawn(write(
             update_endpoints,
             name.to_owned(),
-            patience,
+            (patience, pause),
             stop.clone(),
         ));
         Self { stop, task }
@@ -53,7 +65,7 @@ impl Writer {
 async fn write(
     endpoints: Vec<String>,
     name: String,
-    patience: Duration,
+    (patience, pause): (Duration, Duration),
     stop: Arc<AtomicBool>,
 ) -> Acknowledged {
     let client = reqwest::Client::builder()
@@ -90,6 +102,7 @@ async fn write(
             endpoint = (endpoint + 1) % endpoints.len();
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        tokio::time::sleep(pause).await;
     }
     result
 }
