@@ -503,10 +503,13 @@ async fn a_single_node_lets_go_of_a_damaged_entry_once_a_snapshot_stands_for_it(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_single_node_refuses_a_damaged_entry_and_keeps_every_byte() {
+async fn a_single_node_refuses_a_damaged_entry_and_recover_lets_go_of_what_is_applied() {
     let folder = tempfile::tempdir().unwrap();
     let port = free_ports(1)[0];
-    let mut node = LocalNode::new(folder.path().join("node"), port, &FAST);
+    let message = folder.path().join("message");
+    let mut arguments = FAST.to_vec();
+    arguments.extend(["--termination-message", message.to_str().unwrap()]);
+    let mut node = LocalNode::new(folder.path().join("node"), port, &arguments);
     node.start().unwrap();
     node.wait_ready().await.unwrap();
     for number in 0..9 {
@@ -517,26 +520,30 @@ async fn a_single_node_refuses_a_damaged_entry_and_keeps_every_byte() {
     let segment = segments(&node.data).unwrap().pop().unwrap();
     assert!(damage_payloads(&segment, 3, 100).unwrap() > 0);
     let before = std::fs::read(&segment).unwrap();
-    node.start().unwrap();
-    assert_eq!(node.ended(Duration::from_secs(30)).await.unwrap(), Some(20));
-    let data = node.data.to_str().unwrap().to_owned();
-    let refused = run_node(&["recover", "--data", &data]).await.unwrap();
-    assert_eq!(refused.exit_code, Some(20));
-    assert_eq!(refused.report["reason"], "log_damaged");
-    assert!(
-        !refused.report["unreadable_entries"]
-            .as_array()
-            .unwrap()
-            .is_empty()
-    );
-    let after = std::fs::read(&segment).unwrap();
     let entry = quadraft_tests::damage::payloads(&segment).unwrap()[3];
     let range = usize::try_from(entry.0).unwrap()..usize::try_from(entry.0 + entry.1).unwrap();
+    node.start().unwrap();
+    assert_eq!(node.ended(Duration::from_secs(30)).await.unwrap(), Some(20));
+    let refused: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&message).unwrap()).unwrap();
+    assert_eq!(refused["reason"], "log_damaged", "{refused}");
+    let after = std::fs::read(&segment).unwrap();
     assert_eq!(
         after[range.clone()],
-        before[range],
+        before[range.clone()],
         "what is damaged is kept"
     );
+
+    // The store outlived the kill: what cannot be read was applied.
+    let data = node.data.to_str().unwrap().to_owned();
+    let recovered = run_node(&["recover", "--data", &data]).await.unwrap();
+    assert_eq!(recovered.exit_code, Some(0), "{}", recovered.report);
+    let name = segment.file_name().unwrap().to_str().unwrap();
+    let kept = std::fs::read(node.data.join(format!("quarantine/{name}.1"))).unwrap();
+    assert_eq!(kept[range.clone()], before[range]);
+    node.start().unwrap();
+    node.wait_ready().await.unwrap();
+    assert_eq!(select_numbers(&node, "one").await.len(), 9);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,6 +35,7 @@ fn try_recover(
         cluster_uuid: arguments.cluster_uuid,
         log: LogOptions::default(),
         store: StorePlace::Volume,
+        lets_go_of_applied: true,
     };
     // What `serve` mends by itself is mended here the same way.
     match open_volume(file_system, &options) {

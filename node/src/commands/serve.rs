@@ -85,6 +85,7 @@ pub(super) async fn serve(arguments: ServeArguments) -> ExitCode {
             segment_bytes: arguments.segment_bytes,
         },
         store: StorePlace::Volume,
+        lets_go_of_applied: false,
     };
     let stop = match stop_signal() {
         Ok(stop) => stop,

@@ -3,8 +3,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{FileSystem, OpenMode};
+use super::{File, FileSystem, OpenMode};
 use crate::planted::{Bug, is_planted};
+
+/// What a disk gives or does not give as a whole.
+const SECTOR_BYTES: usize = 512;
+/// Files are copied in pieces of this length.
+const COPIED_BYTES: u64 = 1024 * 1024;
 
 fn parent(path: &Path) -> io::Result<&Path> {
     path.parent()
@@ -71,21 +76,76 @@ pub fn remove_durably(file_system: &dyn FileSystem, path: &Path) -> io::Result<(
 /// # Errors
 /// Those of the operating system.
 pub fn quarantine(file_system: &dyn FileSystem, data: &Path, path: &Path) -> io::Result<PathBuf> {
+    let target = free_place(file_system, data, path)?;
+    file_system.rename(path, &target)?;
+    file_system.sync_directory(parent(&target)?)?;
+    file_system.sync_directory(parent(path)?)?;
+    Ok(target)
+}
+
+/// Where something goes in `quarantine`, which exists when this returns.
+fn free_place(file_system: &dyn FileSystem, data: &Path, path: &Path) -> io::Result<PathBuf> {
     let folder = data.join("quarantine");
     create_directories(file_system, &folder)?;
     let name = path
         .file_name()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path has no name"))?;
     let mut number = 1_u32;
-    let target = loop {
+    loop {
         let candidate = folder.join(format!("{}.{number}", name.to_string_lossy()));
         if !file_system.exists(&candidate)? || is_planted(Bug::QuarantineReplaced) {
-            break candidate;
+            return Ok(candidate);
         }
         number += 1;
-    };
-    file_system.rename(path, &target)?;
-    file_system.sync_directory(&folder)?;
-    file_system.sync_directory(parent(path)?)?;
+    }
+}
+
+/// Copies a file into `quarantine`, as [`quarantine`] names what it moves there, and returns where
+/// the copy is; durable when it returns. Sectors that the disk does not give are zeros in it.
+///
+/// # Errors
+/// Those of the operating system.
+pub fn keep_copy(file_system: &dyn FileSystem, data: &Path, path: &Path) -> io::Result<PathBuf> {
+    let target = free_place(file_system, data, path)?;
+    let mut temporary = target.as_os_str().to_owned();
+    temporary.push(".new");
+    let temporary = PathBuf::from(temporary);
+    if file_system.exists(&temporary)? {
+        file_system.remove_file(&temporary)?;
+    }
+    let from = file_system.open(path, OpenMode::Read)?;
+    let to = file_system.open(&temporary, OpenMode::CreateNew)?;
+    copy_what_can_be_read(from.as_ref(), to.as_ref())?;
+    to.sync()?;
+    file_system.rename(&temporary, &target)?;
+    file_system.sync_directory(parent(&target)?)?;
     Ok(target)
+}
+
+fn copy_what_can_be_read(from: &dyn File, to: &dyn File) -> io::Result<()> {
+    let length = from.length_bytes()?;
+    let mut at = 0;
+    while at < length {
+        let count = COPIED_BYTES.min(length - at);
+        let mut chunk = vec![0; usize::try_from(count).unwrap_or(0)];
+        if !from
+            .read_at(&mut chunk, at)
+            .is_ok_and(|read| read == chunk.len())
+        {
+            for (sector, offset) in chunk
+                .chunks_mut(SECTOR_BYTES)
+                .zip((at..).step_by(SECTOR_BYTES))
+            {
+                if !from
+                    .read_at(sector, offset)
+                    .is_ok_and(|read| read == sector.len())
+                {
+                    sector.fill(0);
+                }
+            }
+        }
+        to.write_at(&chunk, at)?;
+        at += count;
+    }
+    Ok(())
 }

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use ballast::Ballast;
-pub use durable::{create_directories, quarantine, remove_durably, write_durably};
+pub use durable::{create_directories, keep_copy, quarantine, remove_durably, write_durably};
 pub use lock::{LockError, VolumeLock};
 pub use real::RealFileSystem;
 pub use stream::FileStream;

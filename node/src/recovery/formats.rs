@@ -211,6 +211,7 @@ fn options() -> OpenOptions {
         cluster_uuid: None,
         log: LogOptions::default(),
         store: StorePlace::Memory,
+        lets_go_of_applied: false,
     }
 }
 

@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod formats;
+mod let_go;
 mod order;
 mod rebirth;
 mod refusal;

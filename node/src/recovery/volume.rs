@@ -6,6 +6,7 @@ use std::time::Instant;
 use quadraft_protocol::{NodeId, RecoveryOutcome, RecoveryReport, RefusalReason};
 use uuid::Uuid;
 
+use super::let_go::{can_let_go, let_go};
 use super::order::{Mending, Positions, judge};
 use super::refusal::Refusal;
 use super::store::{DerivedError, install, open_snapshots, open_store};
@@ -29,6 +30,9 @@ pub struct OpenOptions {
     pub cluster_uuid: Option<Uuid>,
     pub log: LogOptions,
     pub store: StorePlace,
+    /// Whether a cluster of one lets go of entries that cannot be read, when its store has applied
+    /// them. Otherwise such a volume is refused.
+    pub lets_go_of_applied: bool,
 }
 
 /// Where the store of a volume is.
@@ -127,15 +131,20 @@ pub fn open_volume(
         .map_err(|error| derived_error(&report, &error))?;
 
     let membership = known_membership(&log, &state, snapshot.as_ref());
-    refuse_what_nobody_can_repair(&log, membership.as_deref(), &identity, &report)?;
+    let in_snapshot = snapshot
+        .as_ref()
+        .and_then(|snapshot| snapshot.summary().status.applied);
+    let lets_go = options.lets_go_of_applied && can_let_go(&log, state.applied().max(in_snapshot));
+    let nobody_has = what_nobody_can_repair(&log, membership.as_deref(), &identity);
+    if let Some(problem) = nobody_has.as_ref().filter(|_| !lets_go) {
+        return Err(Refusal::new(report, RefusalReason::LogDamaged, problem));
+    }
     let positions = Positions {
         last: log.contents.last(),
         purged: log.contents.purged(),
         committed: log.contents.committed(),
         applied: state.applied(),
-        snapshot: snapshot
-            .as_ref()
-            .and_then(|snapshot| snapshot.summary().status.applied),
+        snapshot: in_snapshot,
         vote_term: vote.current().map(|vote| vote.term),
     };
     let mending = judge(&positions).map_err(|error| {
@@ -159,6 +168,13 @@ pub fn open_volume(
         &mut report,
     )
     .map_err(|error| derived_error(&report, &error))?;
+
+    if nobody_has.is_some() {
+        let snapshots = (&snapshots, &mut snapshot);
+        let_go(file_system, data, &mut log, &state, snapshots, &mut report)
+            .map_err(|error| derived_error(&report, &error))?;
+        report.unreadable_entries.clear();
+    }
 
     note_replay(&log, &state, &mut report);
     conclude(&mut report, started);
@@ -391,26 +407,18 @@ fn known_membership(
 
 /// An entry that cannot be read is fetched from another member while the node runs. Without one, it
 /// is lost as far as this volume knows: every byte is kept, and nothing is served.
-fn refuse_what_nobody_can_repair(
+fn what_nobody_can_repair(
     log: &OpenedLog,
     membership: Option<&[u8]>,
     identity: &Superblock,
-    report: &RecoveryReport,
-) -> Result<(), Refusal> {
-    let Some(first) = log.contents.unreadable().next() else {
-        return Ok(());
-    };
-    if !crate::raft::other_members(membership, identity.node_id).is_empty() {
-        return Ok(());
-    }
-    let problem = IdentityProblem::NobodyToRepairFrom {
-        entry: first.position,
-    };
-    Err(Refusal::new(
-        report.clone(),
-        RefusalReason::LogDamaged,
-        &problem,
-    ))
+) -> Option<IdentityProblem> {
+    let first = log.contents.unreadable().next()?;
+    let others = crate::raft::other_members(membership, identity.node_id);
+    others
+        .is_empty()
+        .then_some(IdentityProblem::NobodyToRepairFrom {
+            entry: first.position,
+        })
 }
 
 /// Who writes the log of this volume.
@@ -462,7 +470,10 @@ fn vote_not_raised(error: crate::identity::VoteError) -> DerivedError {
 }
 
 /// Finishes the installation of a snapshot that a crash interrupted.
-fn purge_through(log: &mut OpenedLog, position: LogPosition) -> Result<(), DerivedError> {
+pub(super) fn purge_through(
+    log: &mut OpenedLog,
+    position: LogPosition,
+) -> Result<(), DerivedError> {
     let as_snapshot_error = |error: LogError| crate::raft::SnapshotError::Io {
         action: "purge the log through",
         path: PathBuf::from("log"),

@@ -63,6 +63,7 @@ pub(super) fn open_options() -> OpenOptions {
             segment_bytes: 128 * 1024,
         },
         store: StorePlace::Memory,
+        lets_go_of_applied: false,
     }
 }
 

@@ -55,6 +55,7 @@ impl InUse {
                 segment_bytes: 64 * 1024,
             },
             store,
+            lets_go_of_applied: false,
         };
         let (volume, report) = open_volume(file_system, &options)
             .map_err(|refusal| refusal.report)
