@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
-use tokio::sync::oneshot;
 
 use super::codec::{decode_entry, encode_payload};
 use super::order_watch::OrderWatch;
@@ -15,7 +14,7 @@ use super::repair::Repairer;
 use super::types::{
     Entry, LogId, TypeConfig, Vote, to_log_id, to_position, to_stored_vote, to_vote,
 };
-use crate::log::{Completion, LogError, LogStore};
+use crate::log::{LogError, LogStore};
 use crate::planted::{Bug, is_planted};
 
 /// Bytes of entries sent to a follower at once.
@@ -36,17 +35,6 @@ impl LogStorage {
             repairer,
             order,
         }
-    }
-
-    async fn durably(&self, start: impl FnOnce(Completion)) -> Result<(), io::Error> {
-        let (sender, receiver) = oneshot::channel();
-        start(Box::new(move |result| {
-            // Nobody waits any more when the node is stopping.
-            let _ = sender.send(result);
-        }));
-        receiver
-            .await
-            .unwrap_or_else(|_| Err(io::Error::other("the log has stopped")))
     }
 
     async fn read(
@@ -131,7 +119,8 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        self.durably(|completion| self.log.save_vote(to_stored_vote(vote), completion))
+        self.log
+            .durably(|log, done| log.save_vote(to_stored_vote(vote), done))
             .await?;
         self.order.after("a vote");
         Ok(())
@@ -175,17 +164,16 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
-        self.durably(|completion| {
-            self.log
-                .truncate_after(last_log_id.as_ref().map(to_position), completion);
-        })
-        .await?;
+        self.log
+            .durably(|log, done| log.truncate_after(last_log_id.as_ref().map(to_position), done))
+            .await?;
         self.order.after("a truncation");
         Ok(())
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
-        self.durably(|completion| self.log.purge(to_position(&log_id), completion))
+        self.log
+            .durably(|log, done| log.purge(to_position(&log_id), done))
             .await?;
         self.order.after("a purge");
         Ok(())

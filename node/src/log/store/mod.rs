@@ -17,7 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use self::view::{View, lock};
 use self::writer::{Operation, Writer, describe, fail, stopped};
@@ -108,19 +108,12 @@ impl LogStore {
         superblock: Arc<Mutex<SuperblockFile>>,
     ) -> Result<Self, io::Error> {
         let mut writer = Writer::new(opened, vote, superblock);
-        let (view, readers) = (writer.view.clone(), writer.files.readers());
-        let (failed, durable) = (writer.failed.clone(), writer.durable.clone());
         let (queue, operations) = channel();
+        let store = Self::of(&writer, Queue::Thread(queue));
         thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || writer.run(&operations))?;
-        Ok(Self {
-            view,
-            readers,
-            queue: Queue::Thread(queue),
-            failed,
-            durable,
-        })
+        Ok(store)
     }
 
     /// As [`Self::start`], without a thread: each operation is done when its call returns.
@@ -132,14 +125,11 @@ impl LogStore {
         vote: VoteFile,
         superblock: Arc<Mutex<SuperblockFile>>,
     ) -> Result<Self, io::Error> {
-        let writer = Writer::new(opened, vote, superblock);
-        Ok(Self {
-            view: writer.view.clone(),
-            readers: writer.files.readers(),
-            failed: writer.failed.clone(),
-            durable: writer.durable.clone(),
-            queue: Queue::Inline(Arc::new(Mutex::new(writer))),
-        })
+        let writer = Arc::new(Mutex::new(Writer::new(opened, vote, superblock)));
+        let owned = writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let store = Self::of(&owned, Queue::Inline(writer.clone()));
+        drop(owned);
+        Ok(store)
     }
 
     /// As [`Self::start`], with a task in place of the thread, which lets every operation wait for a
@@ -156,9 +146,8 @@ impl LogStore {
         use std::sync::mpsc::TryRecvError;
 
         let mut writer = Writer::new(opened, vote, superblock);
-        let (view, readers) = (writer.view.clone(), writer.files.readers());
-        let (failed, durable) = (writer.failed.clone(), writer.durable.clone());
         let (queue, operations) = channel();
+        let store = Self::of(&writer, Queue::Thread(queue));
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(Duration::from_millis(DELAY_MS)).await;
@@ -169,13 +158,36 @@ impl LogStore {
                 }
             }
         });
-        Ok(Self {
-            view,
-            readers,
-            queue: Queue::Thread(queue),
-            failed,
-            durable,
-        })
+        Ok(store)
+    }
+
+    fn of(writer: &Writer, queue: Queue) -> Self {
+        Self {
+            view: writer.view.clone(),
+            readers: writer.files.readers(),
+            queue,
+            failed: writer.failed.clone(),
+            durable: writer.durable.clone(),
+        }
+    }
+
+    /// Queues an operation by `start`, and waits until it is durable.
+    ///
+    /// # Errors
+    /// When the disk has failed.
+    pub(crate) async fn durably(
+        &self,
+        start: impl FnOnce(&Self, Completion),
+    ) -> Result<(), io::Error> {
+        let (sender, receiver) = oneshot::channel();
+        let done = move |result| {
+            // Nobody waits any more when the node is stopping.
+            let _ = sender.send(result);
+        };
+        start(self, Box::new(done));
+        receiver
+            .await
+            .unwrap_or_else(|_| Err(io::Error::other("the log has stopped")))
     }
 
     /// Alive as long as anybody may still write to the log's files.

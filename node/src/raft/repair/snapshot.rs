@@ -7,7 +7,6 @@ use std::io;
 use std::sync::Arc;
 
 use quadraft_protocol::NodeId;
-use tokio::sync::oneshot;
 
 use super::super::snapshots::{SnapshotError, SnapshotFile, SnapshotKeeper, Snapshots};
 use super::{RepairError, Repairer};
@@ -111,25 +110,20 @@ async fn put_in_place(
     // No log may be ahead of the vote.
     if log.vote().is_none_or(|vote| vote.term < position.term) {
         let vote = StoredVote::taking_up(position.term, node_id);
-        durably(|done| log.save_vote(vote, done)).await?;
+        log.durably(|log, done| log.save_vote(vote, done))
+            .await
+            .map_err(SettleError::Log)?;
     }
     // Entries of another history behind the snapshot were never committed.
     if log
         .position(position.index)
         .is_some_and(|held| held != position)
     {
-        durably(|done| log.truncate_after(log.state().committed, done)).await?;
+        log.durably(|log, done| log.truncate_after(log.state().committed, done))
+            .await
+            .map_err(SettleError::Log)?;
     }
-    durably(|done| log.purge(position, done)).await
-}
-
-async fn durably(start: impl FnOnce(crate::log::Completion)) -> Result<(), SettleError> {
-    let (sender, receiver) = oneshot::channel();
-    start(Box::new(move |result| {
-        let _ = sender.send(result);
-    }));
-    receiver
+    log.durably(|log, done| log.purge(position, done))
         .await
-        .unwrap_or_else(|_| Err(io::Error::other("the log has stopped")))
         .map_err(SettleError::Log)
 }
