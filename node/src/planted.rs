@@ -85,6 +85,10 @@ pub(crate) enum Bug {
     LockIgnored,
     /// What is moved to quarantine replaces what was kept there.
     QuarantineReplaced,
+    /// `recover` lets go of entries without a copy of their segments.
+    LetGoWithoutCopy,
+    /// A segment of the version before is gone on with in the newest.
+    OtherVersionInSegment,
 }
 
 /// Whether this process is to have the bug.

@@ -92,6 +92,14 @@ const FOUND_BY: &[(Bug, &str)] = &[
     ),
     (Bug::LockIgnored, "a_second_holder_is_refused"),
     (Bug::QuarantineReplaced, "quarantine"),
+    (
+        Bug::LetGoWithoutCopy,
+        "what_the_store_has_applied_is_let_go_and_kept",
+    ),
+    (
+        Bug::OtherVersionInSegment,
+        "a_segment_of_the_version_before",
+    ),
 ];
 
 /// What tests come to with a bug: the names of those that fail.

@@ -9,6 +9,7 @@ use super::store::DerivedError;
 use super::volume::purge_through;
 use crate::disk::{SharedFileSystem, keep_copy};
 use crate::log::OpenedLog;
+use crate::planted::{Bug, is_planted};
 use crate::position::LogPosition;
 use crate::raft::{SnapshotFile, Snapshots};
 use crate::state::State;
@@ -69,6 +70,9 @@ pub(super) fn let_go(
         .map(|segment| (segment.number, segment.path.clone()))
         .collect();
     segments.sort();
+    if is_planted(Bug::LetGoWithoutCopy) {
+        segments.clear();
+    }
     for (_, path) in &segments {
         let kept = keep_copy(file_system.as_ref(), data, path).map_err(|source| {
             DerivedError::Quarantine {

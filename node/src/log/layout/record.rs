@@ -4,6 +4,7 @@ use super::{
     FormatVersion, MAXIMUM_PAYLOAD_BYTES, PayloadDigest, RecordKind, SegmentSeed, index_at,
     number_u32, number_u64,
 };
+use crate::planted::{Bug, is_planted};
 use crate::position::LogPosition;
 
 const MAGIC: [u8; 4] = *b"QREC";
@@ -69,7 +70,7 @@ pub(crate) fn encode_record(
     payload: &[u8],
 ) {
     let mut bytes = [0; RECORD_HEADER_BYTES];
-    if seed.version == FormatVersion::Two {
+    if seed.version == FormatVersion::Two && !is_planted(Bug::OtherVersionInSegment) {
         bytes[8..12].copy_from_slice(&crc32c::crc32c(payload).to_le_bytes());
     }
     bytes[12..16].copy_from_slice(
