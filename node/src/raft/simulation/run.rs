@@ -17,7 +17,7 @@ use crate::disk::simulated::{Damage, SimulatedDisk, SplitMix};
 use crate::disk::{SharedFileSystem, VolumeLock};
 use crate::log::LogStore;
 use crate::recovery::open_volume;
-use crate::state::Outcome;
+use crate::state::{Outcome, verify_snapshot};
 
 pub(super) const NODES: usize = 3;
 
@@ -40,6 +40,7 @@ pub(super) struct Recorded {
 pub(super) struct Counts {
     pub(super) written: usize,
     pub(super) repaired: usize,
+    pub(super) backups: usize,
 }
 
 struct Cluster {
@@ -127,7 +128,7 @@ impl Cluster {
     }
 
     async fn step(&mut self) {
-        match self.random.below(12) {
+        match self.random.below(13) {
             0 => {
                 let cut = self.random.below(NODES);
                 let id = self.members[cut].as_ref().map(|member| member.id);
@@ -143,12 +144,28 @@ impl Cluster {
             4 => self.restart(false).await,
             5 => self.restart(true).await,
             6 => tokio::time::sleep(Duration::from_millis(700)).await,
+            7 => self.back_up().await,
             _ => {
                 let count = 1 + self.random.below(6);
                 self.write(count).await;
             }
         }
         self.note_states().await;
+    }
+
+    /// Takes a backup of a node, as it is streamed: it must hold the state at one position.
+    async fn back_up(&mut self) {
+        let nodes = self.nodes().await;
+        let Some(node) = nodes.get(self.random.below(NODES)) else {
+            return;
+        };
+        let mut backup = Vec::new();
+        node.state().write_snapshot(&mut backup).unwrap();
+        let status = verify_snapshot(&mut &backup[..]).unwrap().status;
+        if let Some(applied) = status.applied {
+            self.history.state(applied, status.digest);
+        }
+        self.counts.backups += 1;
     }
 
     async fn note_states(&mut self) {
