@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
+use super::append::{BatchBytes, NewRecord, Tail};
 use super::contents::{EntryLocation, LogContents};
 use super::error::LogError;
 use super::layout::{
-    BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, FormatVersion, Geometry, IDENTIFIER_BLOCK_BYTES,
-    IdentifierBlock, LogIdentity, MAXIMUM_PAYLOAD_BYTES, RecordHeader, RecordKind, SLOTS_A_BLOCK,
-    SegmentHeader, SegmentSeed, Slot, encode_batch_header, encode_identifier_block, encode_record,
-    next_chain, record_bytes,
+    BATCH_HEADER_BYTES, BLOCK_BYTES, FormatVersion, Geometry, LogIdentity, MAXIMUM_PAYLOAD_BYTES,
+    RecordHeader, RecordKind, SegmentHeader, SegmentSeed, encode_identifier_block, next_chain,
+    next_chain_of_names, record_bytes,
 };
 use super::segment::{Segment, SegmentReaders, create_segment, prepare_segment};
 use crate::disk::{File, SharedFileSystem, failed_sync};
@@ -22,8 +22,6 @@ use crate::position::LogPosition;
 /// Identifiers of a batch are given to the disk ahead of the sync when they are longer than this; to
 /// tell it of fewer costs more than is won.
 const EARLY_NAMES_BYTES: usize = 16 * 1024;
-/// A buffer that has grown beyond this is let go.
-const MAXIMUM_KEPT_BYTES: usize = 1024 * 1024;
 
 /// Sizes of the log.
 #[derive(Clone, Copy, Debug)]
@@ -36,31 +34,6 @@ impl Default for LogOptions {
     fn default() -> Self {
         Self {
             segment_bytes: 64 * 1024 * 1024,
-        }
-    }
-}
-
-/// Where the next batch goes in the segment that is appended to.
-#[derive(Clone, Debug)]
-pub(crate) struct Tail {
-    pub(crate) end_bytes: u64,
-    /// Slots that are in use.
-    pub(crate) slots: u64,
-    /// The identifier block that the next slot goes to, as it stands.
-    pub(crate) block: IdentifierBlock,
-    pub(crate) chain: [u8; 32],
-    pub(crate) last_batch: u64,
-}
-
-impl Tail {
-    /// That of a segment which was just made.
-    pub(crate) fn of_new(header: &SegmentHeader) -> Self {
-        Self {
-            end_bytes: header.geometry.payloads_start(),
-            slots: 0,
-            block: IdentifierBlock::default(),
-            chain: header.chain,
-            last_batch: header.first_batch - 1,
         }
     }
 }
@@ -81,8 +54,7 @@ pub struct LogFiles {
     pub(crate) mark_is_pending: bool,
     /// The next segment's file, when it is being made ahead.
     pub(crate) next: Option<Preparation>,
-    /// Kept from batch to batch: memory that is used for the first time costs more than to fill it.
-    pub(crate) buffer: Vec<u8>,
+    pub(crate) bytes: BatchBytes,
     /// Making it failed: it is not tried again before [`Self::retry_preparation`].
     pub(crate) preparation_failed: bool,
 }
@@ -95,9 +67,6 @@ pub(crate) struct Preparation {
     failed: Arc<AtomicBool>,
     thread: JoinHandle<io::Result<Box<dyn File>>>,
 }
-
-/// A record to append.
-pub type NewRecord<'a> = (RecordKind, LogPosition, &'a [u8]);
 
 impl LogFiles {
     /// Says which cluster the log belongs to, and which start of the node writes it: known only
@@ -161,57 +130,38 @@ impl LogFiles {
         let (segment, tail) = self.active()?;
         let (segment, mut tail) = (segment.clone(), tail.clone());
         let seed = segment.seed(&self.identity);
-        let batch = tail.last_batch + 1;
-        let start = tail.end_bytes;
-        let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.clear();
-        buffer.resize(BATCH_HEADER_BYTES, 0);
-        let mut slots = Vec::with_capacity(records.len());
-        for (kind, position, payload) in records {
-            let offset_bytes = start + buffer.len() as u64;
-            let header = RecordHeader::new(*kind, *position, batch, payload);
-            encode_record(&mut buffer, &seed, offset_bytes, &header, payload);
-            slots.push(super::scan::named_by(&header, offset_bytes));
-        }
-        let body = &buffer[BATCH_HEADER_BYTES..];
-        let header = BatchHeader {
-            batch,
-            boot_count: self.boot_count,
-            body_bytes: u32::try_from(body.len()).unwrap_or(u32::MAX),
-            records: u32::try_from(records.len()).unwrap_or(u32::MAX),
-            chain: tail.chain,
-        };
-        buffer[..BATCH_HEADER_BYTES].copy_from_slice(&encode_batch_header(&seed, start, &header));
-        buffer.resize(
-            buffer
-                .len()
-                .next_multiple_of(usize::try_from(BLOCK_BYTES).unwrap_or(4096)),
-            0,
-        );
-        let first_slot = tail.slots;
-        let mut chain = tail.chain;
-        let mut write = || -> std::io::Result<()> {
-            segment.file.write_at_early(&buffer, start)?;
+        let names_start = segment.geometry.block_offset(tail.slots);
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.encode(&seed, &tail, self.boot_count, records);
+        let mut write = || -> io::Result<Vec<EntryLocation>> {
+            segment
+                .file
+                .write_at_early(bytes.records(), tail.end_bytes)?;
+            // The disk is at work from here on. All that can be done meanwhile comes after it.
+            let locations = bytes.name(segment.number, &mut tail, records);
             if is_planted(Bug::FlushedTooEarly) {
-                tail.block.flushed_batch = batch;
+                tail.block.flushed_batch = tail.last_batch;
             }
-            write_slots(&segment, &seed, &mut tail, &slots)?;
-            // The disk is at work already; the next batch needs this.
-            chain = next_chain(&tail.chain, batch, slots.iter());
+            let blocks = bytes
+                .names
+                .seal(&seed, names_start, tail.block.flushed_batch);
+            if blocks.len() < EARLY_NAMES_BYTES {
+                segment.file.write_at(blocks, names_start)?;
+            } else {
+                segment.file.write_at_early(blocks, names_start)?;
+            }
+            tail.chain = next_chain_of_names(&tail.chain, tail.last_batch, &bytes.names);
             if !is_planted(Bug::AppendNotSynced) {
                 segment.file.sync().map_err(failed_sync)?;
             }
-            tail.block.flushed_batch = batch;
+            tail.block.flushed_batch = tail.last_batch;
             // From here on the batch is durable: it must not be written again.
-            write_block(&segment, &seed, &tail).map_err(io::Error::other)
+            write_block(&segment, &seed, &tail).map_err(io::Error::other)?;
+            Ok(locations)
         };
-        write().map_err(|source| LogError::io("write", &segment.path, source))?;
-        tail.end_bytes += buffer.len() as u64;
-        if buffer.capacity() <= MAXIMUM_KEPT_BYTES {
-            self.buffer = buffer;
-        }
-        tail.chain = chain;
-        tail.last_batch = batch;
+        let locations = write().map_err(|source| LogError::io("write", &segment.path, source))?;
+        bytes.shrink();
+        self.bytes = bytes;
         self.tail = Some(tail);
         self.mark_is_pending = true;
         if let Some(segment) = self.segments.last_mut() {
@@ -222,17 +172,7 @@ impl LogFiles {
                 .max();
             segment.highest_index = segment.highest_index.max(highest);
         }
-        Ok(slots
-            .iter()
-            .zip(first_slot..)
-            .map(|(slot, number)| EntryLocation {
-                position: slot.position,
-                segment: segment.number,
-                slot: number,
-                offset_bytes: slot.offset_bytes,
-                payload_bytes: slot.payload_bytes,
-            })
-            .collect())
+        Ok(locations)
     }
 
     /// Makes the mark of the newest batch durable, when nothing else is to be written: from then on
@@ -429,38 +369,6 @@ impl LogFiles {
             .map(|segment| segment.geometry.length_bytes)
             .sum()
     }
-}
-
-/// Adds slots behind those in use. Blocks are written in place; each is one sector.
-fn write_slots(
-    segment: &Segment,
-    seed: &SegmentSeed,
-    tail: &mut Tail,
-    slots: &[Slot],
-) -> std::io::Result<()> {
-    let start = segment.geometry.block_offset(tail.slots);
-    let blocks = slots.len() / SLOTS_A_BLOCK + 2;
-    let block_bytes = usize::try_from(IDENTIFIER_BLOCK_BYTES).unwrap_or(512);
-    let mut bytes = Vec::with_capacity(blocks * block_bytes);
-    for slot in slots {
-        if tail.slots.is_multiple_of(SLOTS_A_BLOCK as u64) {
-            tail.block.slots.clear();
-        }
-        tail.block.slots.push(*slot);
-        tail.slots += 1;
-        if tail.block.slots.len() == SLOTS_A_BLOCK {
-            let offset = start + bytes.len() as u64;
-            bytes.extend_from_slice(&encode_identifier_block(seed, offset, &tail.block));
-        }
-    }
-    if tail.block.slots.len() < SLOTS_A_BLOCK {
-        let offset = start + bytes.len() as u64;
-        bytes.extend_from_slice(&encode_identifier_block(seed, offset, &tail.block));
-    }
-    if bytes.len() < EARLY_NAMES_BYTES {
-        return segment.file.write_at(&bytes, start);
-    }
-    segment.file.write_at_early(&bytes, start)
 }
 
 /// Writes the block of the newest slot again, for its mark.

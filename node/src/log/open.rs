@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::append::BatchBytes;
 use super::contents::{EntryLocation, LogContents};
 use super::error::LogError;
 use super::files::{LogFiles, LogOptions};
@@ -123,7 +124,7 @@ pub fn open_log(
             tail,
             mark_is_pending: false,
             next: None,
-            buffer: Vec::new(),
+            bytes: BatchBytes::default(),
             preparation_failed: false,
         },
         contents: read.contents,

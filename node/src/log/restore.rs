@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::files::Tail;
+use super::append::Tail;
 use super::layout::{
     BLOCK_BYTES, IDENTIFIER_BLOCK_BYTES, IdentifierBlock, LogIdentity, RECORD_HEADER_BYTES,
     SECTOR_BYTES, SLOTS_A_BLOCK, SectorUse, SegmentHeader, SegmentSeed, encode_identifier_block,

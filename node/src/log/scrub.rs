@@ -9,8 +9,9 @@
 
 use std::io;
 
+use super::append::Tail;
 use super::error::LogError;
-use super::files::{LogFiles, Tail};
+use super::files::LogFiles;
 use super::identifiers::Identifiers;
 use super::image::SegmentImage;
 use super::layout::{

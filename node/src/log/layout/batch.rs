@@ -2,7 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::identifiers::{SLOT_BYTES, encode_slot};
+use super::identifiers::{BatchNames, SLOT_BYTES, encode_slot};
 use super::{SegmentSeed, Slot, number_u32, number_u64};
 
 const MAGIC: [u8; 4] = *b"QBAT";
@@ -69,9 +69,7 @@ pub(crate) fn next_chain<'a>(
 ) -> [u8; 32] {
     let mut bytes = [0; 64 * SLOT_BYTES];
     let mut used = 0;
-    let mut hasher = Sha256::new();
-    hasher.update(chain);
-    hasher.update(batch.to_le_bytes());
+    let mut hasher = chain_hasher(chain, batch);
     for slot in slots {
         bytes[used..used + SLOT_BYTES].copy_from_slice(&encode_slot(slot));
         used += SLOT_BYTES;
@@ -82,4 +80,19 @@ pub(crate) fn next_chain<'a>(
     }
     hasher.update(&bytes[..used]);
     hasher.finalize().into()
+}
+
+/// [`next_chain`] of a batch whose slots are encoded already.
+pub(crate) fn next_chain_of_names(chain: &[u8; 32], batch: u64, names: &BatchNames) -> [u8; 32] {
+    let mut hasher = chain_hasher(chain, batch);
+    for piece in names.slot_pieces() {
+        hasher.update(piece);
+    }
+    hasher.finalize().into()
+}
+
+fn chain_hasher(chain: &[u8; 32], batch: u64) -> Sha256 {
+    Sha256::new()
+        .chain_update(chain)
+        .chain_update(batch.to_le_bytes())
 }

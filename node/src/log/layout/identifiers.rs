@@ -5,6 +5,8 @@
 //! A block is one sector, so that a crash leaves its old content or its new. It is rewritten in
 //! place as slots are added; each slot is written together with its record, before the same sync.
 
+use std::ops::Range;
+
 use super::record::{pack_kind, unpack_kind};
 use super::{PayloadDigest, RecordKind, SegmentSeed, index_at, number_u32, number_u64};
 use crate::position::LogPosition;
@@ -55,14 +57,90 @@ pub(crate) fn encode_identifier_block(
 ) -> [u8; BLOCK_LENGTH] {
     debug_assert!(block.slots.len() <= SLOTS_A_BLOCK);
     let mut bytes = [0; BLOCK_LENGTH];
-    bytes[8..16].copy_from_slice(&block.flushed_batch.to_le_bytes());
-    bytes[16..24].copy_from_slice(&(block.slots.len() as u64).to_le_bytes());
     let places = bytes[HEADER_BYTES..].chunks_exact_mut(SLOT_BYTES);
     for (place, slot) in places.zip(&block.slots) {
         place.copy_from_slice(&encode_slot(slot));
     }
-    seed.seal(&mut bytes, MAGIC, offset_bytes);
+    seal_block(
+        &mut bytes,
+        seed,
+        offset_bytes,
+        block.flushed_batch,
+        block.slots.len(),
+    );
     bytes
+}
+
+/// Puts its header in front of a block's slots.
+fn seal_block(
+    bytes: &mut [u8],
+    seed: &SegmentSeed,
+    offset_bytes: u64,
+    flushed_batch: u64,
+    slots: usize,
+) {
+    bytes[8..16].copy_from_slice(&flushed_batch.to_le_bytes());
+    bytes[16..24].copy_from_slice(&(slots as u64).to_le_bytes());
+    seed.seal(bytes, MAGIC, offset_bytes);
+}
+
+/// The slots of one batch, in the blocks that they go to: each is encoded once, for its block and for
+/// the chain.
+#[derive(Debug, Default)]
+pub(crate) struct BatchNames {
+    bytes: Vec<u8>,
+    /// Where the slots of the batch begin and end; before them stand those of batches before it.
+    slots: Range<usize>,
+}
+
+impl BatchNames {
+    /// Begins anew, behind the slots of the newest block.
+    pub(crate) fn begin(&mut self, newest: &IdentifierBlock) {
+        self.bytes.clear();
+        if newest.slots.len() < SLOTS_A_BLOCK {
+            for slot in &newest.slots {
+                self.push(slot);
+            }
+        }
+        self.slots.start = self.bytes.len();
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, slot: &Slot) {
+        if self.bytes.len().is_multiple_of(BLOCK_LENGTH) {
+            self.bytes.extend_from_slice(&[0; HEADER_BYTES]);
+        }
+        self.bytes.extend_from_slice(&encode_slot(slot));
+    }
+
+    /// The blocks, which are to stand at `start_bytes`, one behind the other. No slot may follow.
+    pub(crate) fn seal(
+        &mut self,
+        seed: &SegmentSeed,
+        start_bytes: u64,
+        flushed_batch: u64,
+    ) -> &[u8] {
+        self.slots.end = self.bytes.len();
+        self.bytes
+            .resize(self.slots.end.next_multiple_of(BLOCK_LENGTH), 0);
+        let mut at = 0;
+        for block in self.bytes.chunks_exact_mut(BLOCK_LENGTH) {
+            let used = (self.slots.end - at).min(BLOCK_LENGTH) - HEADER_BYTES;
+            let offset_bytes = start_bytes + at as u64;
+            seal_block(block, seed, offset_bytes, flushed_batch, used / SLOT_BYTES);
+            at += BLOCK_LENGTH;
+        }
+        &self.bytes
+    }
+
+    /// What the chain is over, in pieces: the slots of the batch as they stand in sealed blocks.
+    pub(crate) fn slot_pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let blocks = self.bytes[..self.slots.end].chunks(BLOCK_LENGTH);
+        blocks.enumerate().map(|(number, block)| {
+            let first = self.slots.start.saturating_sub(number * BLOCK_LENGTH);
+            &block[first.max(HEADER_BYTES)..]
+        })
+    }
 }
 
 /// One slot as it stands in its block.
@@ -122,4 +200,73 @@ fn decode_slot(bytes: &[u8]) -> Option<Slot> {
         payload_bytes: number_u32(bytes, 28)? as usize,
         digest: PayloadDigest(bytes.get(32..48)?.try_into().ok()?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::super::{FormatVersion, LogIdentity, next_chain, next_chain_of_names};
+    use super::*;
+
+    fn slots(first: u64, count: usize) -> Vec<Slot> {
+        (first..)
+            .take(count)
+            .map(|index| Slot {
+                kind: RecordKind::Entry,
+                position: LogPosition { term: 3, index },
+                batch: 7,
+                offset_bytes: index * 64,
+                payload_bytes: 5,
+                digest: PayloadDigest([index.to_le_bytes()[0]; 16]),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn names_of_a_batch_are_its_slots_in_whole_blocks() {
+        let identity = LogIdentity {
+            cluster_uuid: Uuid::from_u128(1),
+            node_id: quadraft_protocol::NodeId(2),
+            incarnation: Uuid::from_u128(3),
+        };
+        let seed = identity.seed(1, FormatVersion::default());
+        let mut names = BatchNames::default();
+        for before in 0..=SLOTS_A_BLOCK {
+            for added in 1..=2 * SLOTS_A_BLOCK + 1 {
+                let old = slots(0, before);
+                let new = slots(before as u64, added);
+                names.begin(&IdentifierBlock {
+                    flushed_batch: 6,
+                    slots: old.clone(),
+                });
+                new.iter().for_each(|slot| names.push(slot));
+                let start_bytes = 4096;
+                let found = names.seal(&seed, start_bytes, 6).to_vec();
+                let kept = if before < SLOTS_A_BLOCK {
+                    &old[..]
+                } else {
+                    &[]
+                };
+                let all = [kept, &new].concat();
+                let expected: Vec<u8> = all
+                    .chunks(SLOTS_A_BLOCK)
+                    .zip((start_bytes..).step_by(BLOCK_LENGTH))
+                    .flat_map(|(slots, offset_bytes)| {
+                        let block = IdentifierBlock {
+                            flushed_batch: 6,
+                            slots: slots.to_vec(),
+                        };
+                        encode_identifier_block(&seed, offset_bytes, &block)
+                    })
+                    .collect();
+                assert!(found == expected, "{before} slots, and {added} more");
+                assert_eq!(
+                    next_chain_of_names(&[9; 32], 7, &names),
+                    next_chain(&[9; 32], 7, new.iter()),
+                    "{before} slots, and {added} more"
+                );
+            }
+        }
+    }
 }

@@ -26,17 +26,19 @@ use uuid::Uuid;
 
 pub(crate) use batch::{
     BATCH_HEADER_BYTES, BatchHeader, decode_batch_header, encode_batch_header, next_chain,
+    next_chain_of_names,
 };
 pub(crate) use free::{SectorUse, fill_free, mark_sectors, sector_use};
 pub(crate) use header::{
     FormatVersion, SegmentHeader, SegmentHeaderRead, decode_segment_header, encode_segment_header,
 };
 pub(crate) use identifiers::{
-    BlockRead, IDENTIFIER_BLOCK_BYTES, IdentifierBlock, SLOTS_A_BLOCK, Slot,
+    BatchNames, BlockRead, IDENTIFIER_BLOCK_BYTES, IdentifierBlock, SLOTS_A_BLOCK, Slot,
     decode_identifier_block, encode_identifier_block,
 };
 pub(crate) use record::{
-    RECORD_HEADER_BYTES, RecordHeader, decode_record_header, encode_record, record_bytes,
+    RECORD_HEADER_BYTES, RecordHeader, decode_record_header, encode_record, encoded_digest,
+    record_bytes,
 };
 pub(crate) use seed::SegmentSeed;
 
@@ -46,7 +48,7 @@ use crate::position::LogPosition;
 /// holds another.
 pub(crate) const BLOCK_BYTES: u64 = 4096;
 /// What a disk writes as a whole or not at all.
-pub(crate) const SECTOR_BYTES: u64 = 512;
+pub(crate) const SECTOR_BYTES: u64 = crate::disk::SECTOR_BYTES as u64;
 /// A longer payload is never written, and never believed.
 pub(crate) const MAXIMUM_PAYLOAD_BYTES: usize = 256 * 1024 * 1024;
 /// The smallest segment: both headers, eight identifier blocks, one payload block.

@@ -9,6 +9,7 @@ use crate::position::LogPosition;
 
 const MAGIC: [u8; 4] = *b"QREC";
 pub(crate) const RECORD_HEADER_BYTES: usize = 56;
+const DIGEST_AT: usize = 40;
 const ALIGNMENT_BYTES: u64 = 8;
 /// Batch numbers share eight bytes with the kind.
 const BATCH_BITS: u32 = 56;
@@ -81,12 +82,20 @@ pub(crate) fn encode_record(
     bytes[16..24].copy_from_slice(&header.position.term.to_le_bytes());
     bytes[24..32].copy_from_slice(&header.position.index.to_le_bytes());
     bytes[32..40].copy_from_slice(&pack_kind(header.kind, header.batch).to_le_bytes());
-    bytes[40..].copy_from_slice(&header.digest.0);
+    bytes[DIGEST_AT..].copy_from_slice(&header.digest.0);
     seed.seal(&mut bytes, MAGIC, offset_bytes);
     let end = buffer.len() + usize::try_from(header.record_bytes()).unwrap_or(0);
     buffer.extend_from_slice(&bytes);
     buffer.extend_from_slice(payload);
     buffer.resize(end, 0);
+}
+
+/// The digest in a record that [`encode_record`] has just encoded.
+#[inline]
+pub(crate) fn encoded_digest(record: &[u8]) -> PayloadDigest {
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&record[DIGEST_AT..RECORD_HEADER_BYTES]);
+    PayloadDigest(digest)
 }
 
 /// Reads a record's header; `None` when it is not one that belongs exactly here.
@@ -113,6 +122,6 @@ pub(crate) fn decode_record_header(
         },
         batch,
         payload_bytes,
-        digest: PayloadDigest(header.get(40..56)?.try_into().ok()?),
+        digest: PayloadDigest(header.get(DIGEST_AT..)?.try_into().ok()?),
     })
 }
