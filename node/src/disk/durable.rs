@@ -3,11 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{File, FileSystem, OpenMode};
+use super::{File, FileSystem, OpenMode, read_what_can_be_read};
 use crate::planted::{Bug, is_planted};
 
-/// What a disk gives or does not give as a whole.
-const SECTOR_BYTES: usize = 512;
 /// Files are copied in pieces of this length.
 const COPIED_BYTES: u64 = 1024 * 1024;
 
@@ -128,22 +126,7 @@ fn copy_what_can_be_read(from: &dyn File, to: &dyn File) -> io::Result<()> {
     while at < length {
         let count = COPIED_BYTES.min(length - at);
         let mut chunk = vec![0; usize::try_from(count).unwrap_or(0)];
-        if !from
-            .read_at(&mut chunk, at)
-            .is_ok_and(|read| read == chunk.len())
-        {
-            for (sector, offset) in chunk
-                .chunks_mut(SECTOR_BYTES)
-                .zip((at..).step_by(SECTOR_BYTES))
-            {
-                if !from
-                    .read_at(sector, offset)
-                    .is_ok_and(|read| read == sector.len())
-                {
-                    sector.fill(0);
-                }
-            }
-        }
+        read_what_can_be_read(from, &mut chunk, at);
         to.write_at(&chunk, at)?;
         at += count;
     }

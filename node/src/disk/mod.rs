@@ -11,7 +11,7 @@ mod real;
 pub mod simulated;
 mod stream;
 mod throttle;
-mod twin;
+pub(crate) mod twin;
 
 use std::fmt::Debug;
 use std::io;
@@ -25,6 +25,9 @@ pub use real::RealFileSystem;
 pub use stream::FileStream;
 pub use throttle::{Interrupted, Throttle, ThrottledStream, Unthrottled};
 pub use twin::{Twin, TwinError, TwinRead};
+
+/// What a disk writes as a whole or not at all, and gives or does not give as a whole.
+pub const SECTOR_BYTES: usize = 512;
 
 /// A shared file system.
 pub type SharedFileSystem = Arc<dyn FileSystem>;
@@ -191,4 +194,28 @@ pub fn read_exact_at(
         ));
     }
     Ok(buffer)
+}
+
+/// Fills `buffer` with what stands at `offset_bytes`; a sector that the disk does not give, or that
+/// lies behind the end of the file, becomes zeros. Returns the places of such sectors in `buffer`.
+/// Both the offset and the beginning of the buffer are those of a sector.
+pub(crate) fn read_what_can_be_read(
+    file: &dyn File,
+    buffer: &mut [u8],
+    offset_bytes: u64,
+) -> Vec<usize> {
+    let is_given =
+        |part: &mut [u8], at: u64| file.read_at(part, at).is_ok_and(|read| read == part.len());
+    if is_given(buffer, offset_bytes) {
+        return Vec::new();
+    }
+    let mut unreadable = Vec::new();
+    for (number, sector) in buffer.chunks_mut(SECTOR_BYTES).enumerate() {
+        let place = number * SECTOR_BYTES;
+        if !is_given(sector, offset_bytes + place as u64) {
+            sector.fill(0);
+            unreadable.push(place);
+        }
+    }
+    unreadable
 }

@@ -23,8 +23,10 @@ use std::path::{Path, PathBuf};
 use super::{File, FileSystem, OpenMode, read_exact_at};
 use crate::planted::{Bug, is_planted};
 
-const COPY_BYTES: usize = 4096;
-const SECOND_COPY_OFFSET_BYTES: u64 = 1024 * 1024;
+/// Length of each copy in the file.
+pub(crate) const COPY_BYTES: usize = 4096;
+/// Where the second copy begins; the first is at the beginning of the file.
+pub(crate) const SECOND_COPY_OFFSET_BYTES: u64 = 1024 * 1024;
 const HEADER_BYTES: usize = 24;
 const MAXIMUM_PAYLOAD_BYTES: usize = COPY_BYTES - HEADER_BYTES - 4;
 
@@ -80,6 +82,30 @@ enum Copy {
     Good { generation: u64, payload: Vec<u8> },
     Damaged,
     UnknownFormat(u32),
+}
+
+/// The bytes of a file with these two copies, of which none is longer than [`COPY_BYTES`].
+pub(crate) fn file_of_copies(copies: [&[u8]; 2]) -> Vec<u8> {
+    let second = usize::try_from(SECOND_COPY_OFFSET_BYTES).unwrap_or(0);
+    let mut bytes = vec![0; second + COPY_BYTES];
+    for (copy, place) in copies.into_iter().zip([0, second]) {
+        bytes[place..place + copy.len()].copy_from_slice(copy);
+    }
+    bytes
+}
+
+/// Both copies of a file, one behind the other, without what lies between.
+#[cfg(test)]
+pub(crate) fn copies_of_file(bytes: &[u8]) -> Vec<u8> {
+    let second = usize::try_from(SECOND_COPY_OFFSET_BYTES).unwrap_or(0);
+    [&bytes[..COPY_BYTES], &bytes[second..]].concat()
+}
+
+/// The bytes of the file that [`copies_of_file`] were taken from.
+#[cfg(test)]
+pub(crate) fn file_of_stored_copies(stored: &[u8]) -> Vec<u8> {
+    let (first, second) = stored.split_at(COPY_BYTES);
+    file_of_copies([first, second])
 }
 
 fn encode(magic: [u8; 8], version: u32, generation: u64, payload: &[u8]) -> Vec<u8> {
@@ -159,12 +185,8 @@ impl Twin {
                 source,
             }
         };
-        let mut bytes =
-            vec![0; usize::try_from(SECOND_COPY_OFFSET_BYTES).unwrap_or(0) + COPY_BYTES];
         let copy = encode(magic, version, 1, payload);
-        bytes[..COPY_BYTES].copy_from_slice(&copy);
-        let second = bytes.len() - COPY_BYTES;
-        bytes[second..].copy_from_slice(&copy);
+        let bytes = file_of_copies([&copy, &copy]);
         super::write_durably(file_system, path, &bytes).map_err(io_error("create"))?;
         let file = file_system
             .open(path, OpenMode::ReadWrite)

@@ -7,11 +7,9 @@ use std::sync::Arc;
 
 use super::Input;
 use crate::disk::simulated::SimulatedDisk;
+use crate::disk::twin::{COPY_BYTES, file_of_copies};
 use crate::disk::{OpenMode, SharedFileSystem};
 use crate::identity::{SuperblockFile, VoteFile};
-
-const COPY_BYTES: usize = 4096;
-const SECOND_COPY_OFFSET_BYTES: usize = 1024 * 1024;
 
 /// What the first byte of the input asks for.
 pub(super) mod flag {
@@ -37,12 +35,9 @@ pub fn twin(data: &[u8]) {
         }
         copy
     });
-    let mut file = vec![0; SECOND_COPY_OFFSET_BYTES + COPY_BYTES];
-    for (copy, place) in copies.iter().zip([0, SECOND_COPY_OFFSET_BYTES]) {
-        file[place..place + copy.len()].copy_from_slice(copy);
-    }
+    let mut file = file_of_copies([&copies[0], &copies[1]]);
     if flags & flag::SHORT != 0 {
-        file.truncate(SECOND_COPY_OFFSET_BYTES + copies[1].len());
+        file.truncate(file.len() - COPY_BYTES + copies[1].len());
     }
     let volume = Path::new("/volume");
     let path = if flags & flag::VOTE != 0 {

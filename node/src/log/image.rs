@@ -3,7 +3,7 @@
 use std::io;
 
 use super::layout::{Geometry, SECTOR_BYTES};
-use crate::disk::{File, Interrupted, Throttle};
+use crate::disk::{File, Interrupted, Throttle, read_what_can_be_read};
 
 const CHUNK_BYTES: u64 = 1024 * 1024;
 
@@ -96,20 +96,12 @@ impl SegmentImage {
             self.bytes.resize(self.end, 0);
         }
         let chunk = &mut self.bytes[start..self.end];
-        if file
-            .read_at(chunk, offset_bytes)
-            .is_ok_and(|read| read == length)
-        {
-            return;
-        }
-        let sector = usize::try_from(SECTOR_BYTES).unwrap_or(512);
-        for (number, part) in chunk.chunks_mut(sector).enumerate() {
-            let at = offset_bytes + number as u64 * SECTOR_BYTES;
-            if !file.read_at(part, at).is_ok_and(|read| read == part.len()) {
-                part.fill(0);
-                self.unreadable.push(at / SECTOR_BYTES);
-            }
-        }
+        let sectors = read_what_can_be_read(file, chunk, offset_bytes);
+        self.unreadable.extend(
+            sectors
+                .into_iter()
+                .map(|place| (offset_bytes + place as u64) / SECTOR_BYTES),
+        );
     }
 
     /// The bytes of a range, or `None` when a part of it could not be read.

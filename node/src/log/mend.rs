@@ -8,10 +8,10 @@ use std::io;
 use bytes::Bytes;
 
 use super::layout::{
-    BLOCK_BYTES, BatchHeader, RecordHeader, SECTOR_BYTES, SegmentSeed, Slot, encode_batch_header,
-    encode_record, record_bytes,
+    BLOCK_BYTES, BatchHeader, RecordHeader, SegmentSeed, Slot, encode_batch_header, encode_record,
+    record_bytes,
 };
-use crate::disk::File;
+use crate::disk::{File, read_what_can_be_read};
 use crate::planted::{Bug, is_planted};
 
 /// Bytes that belong at a place.
@@ -62,7 +62,8 @@ pub(crate) fn write_patches(file: &dyn File, patches: &[Patch]) -> io::Result<()
     blocks.dedup();
     for block in blocks {
         let start = block * BLOCK_BYTES;
-        let mut bytes = read_what_can_be_read(file, start);
+        let mut bytes = vec![0; usize::try_from(BLOCK_BYTES).unwrap_or(4096)];
+        read_what_can_be_read(file, &mut bytes, start);
         for patch in patches {
             overlay(&mut bytes, start, patch);
         }
@@ -72,21 +73,6 @@ pub(crate) fn write_patches(file: &dyn File, patches: &[Patch]) -> io::Result<()
         return Ok(());
     }
     file.sync()
-}
-
-fn read_what_can_be_read(file: &dyn File, start: u64) -> Vec<u8> {
-    if let Some(bytes) = super::image::read_block(file, start) {
-        return bytes;
-    }
-    let mut bytes = vec![0; usize::try_from(BLOCK_BYTES).unwrap_or(4096)];
-    let sector = usize::try_from(SECTOR_BYTES).unwrap_or(512);
-    for (number, part) in bytes.chunks_mut(sector).enumerate() {
-        let at = start + number as u64 * SECTOR_BYTES;
-        if !file.read_at(part, at).is_ok_and(|read| read == part.len()) {
-            part.fill(0);
-        }
-    }
-    bytes
 }
 
 fn overlay(bytes: &mut [u8], start: u64, patch: &Patch) {

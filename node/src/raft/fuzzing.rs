@@ -15,6 +15,7 @@ use super::codec::{
 use super::peers::{LocalIdentity, Peers};
 use super::seen::{Marks, SeenFile, SeenMember, SeenTable};
 use crate::disk::simulated::SimulatedDisk;
+use crate::disk::twin::{COPY_BYTES, file_of_copies};
 use crate::disk::{SharedFileSystem, TwinError};
 use crate::position::LogPosition;
 
@@ -39,9 +40,6 @@ pub fn raft_payload(data: &[u8]) {
     }
 }
 
-const COPY_BYTES: usize = 4096;
-const SECOND_COPY_OFFSET_BYTES: usize = 1024 * 1024;
-
 /// What is remembered of the members: a byte that says whether the checksum is made to match, and
 /// both copies of the file, which are alike.
 ///
@@ -55,10 +53,7 @@ pub fn peers_file(data: &[u8]) {
     if sealed & 1 != 0 {
         crate::fuzzing::seal_twin(&mut copy);
     }
-    copy.resize(COPY_BYTES, 0);
-    let mut bytes = vec![0; SECOND_COPY_OFFSET_BYTES];
-    bytes[..COPY_BYTES].copy_from_slice(&copy);
-    bytes.extend_from_slice(&copy);
+    let bytes = file_of_copies([&copy, &copy]);
     let disk = SimulatedDisk::new();
     disk.write(Path::new("/peers"), &bytes)
         .expect("the file is written");

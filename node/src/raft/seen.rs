@@ -242,6 +242,7 @@ mod tests {
 
     use super::*;
     use crate::disk::simulated::{Damage, SimulatedDisk};
+    use crate::disk::twin::{copies_of_file, file_of_stored_copies};
 
     fn marks(boot_count: u64, vote_term: u64, log_end: u64) -> Marks {
         Marks {
@@ -307,8 +308,6 @@ mod tests {
 
     /// Format version 1: both copies of the file, without what lies between.
     const STORED: &[u8] = include_bytes!("../recovery/fixtures/peers-1.bin");
-    const COPY_BYTES: usize = 4096;
-    const SECOND_COPY_OFFSET_BYTES: usize = 1024 * 1024;
 
     fn stored_table() -> SeenTable {
         let mut table = SeenTable::default();
@@ -321,17 +320,14 @@ mod tests {
         let disk = SimulatedDisk::new();
         let (mut file, _) = SeenFile::open(Arc::new(disk.clone()), Path::new("/"));
         file.save(&stored_table()).unwrap();
-        let bytes = disk.read(Path::new("/peers")).unwrap();
-        [&bytes[..COPY_BYTES], &bytes[SECOND_COPY_OFFSET_BYTES..]].concat()
+        copies_of_file(&disk.read(Path::new("/peers")).unwrap())
     }
 
     #[test]
     fn the_stored_file_is_read_and_is_what_is_written() {
         let advice = "docs/formats/versions.md says how a format is changed";
         assert!(written() == STORED, "{advice}");
-        let mut bytes = vec![0; SECOND_COPY_OFFSET_BYTES];
-        bytes[..COPY_BYTES].copy_from_slice(&STORED[..COPY_BYTES]);
-        bytes.extend_from_slice(&STORED[COPY_BYTES..]);
+        let bytes = file_of_stored_copies(STORED);
         let disk = SimulatedDisk::new();
         disk.write(Path::new("/peers"), &bytes).unwrap();
         let read = SeenFile::open(Arc::new(disk), Path::new("/")).1;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::{OpenOptions, StorePlace, list_entries, log_identity, open_volume, verify_volume};
 use crate::disk::simulated::{Damage, SimulatedDisk};
+use crate::disk::twin::{COPY_BYTES, copies_of_file, file_of_stored_copies};
 use crate::disk::{FileSystem as _, OpenMode, SharedFileSystem};
 use crate::fuzzing::{seal_segment_header, seal_twin};
 use crate::identity::{StoredVote, Superblock, SuperblockFile, VolumeState, VoteFile};
@@ -19,8 +20,6 @@ use crate::position::LogPosition;
 use crate::state::{Command, Effects, RequestId, verify_snapshot};
 
 const DATA: &str = "/volume";
-const COPY_BYTES: usize = 4096;
-const SECOND_COPY_OFFSET_BYTES: usize = 1024 * 1024;
 
 /// Superblock and vote, format version 1: their two copies, without what lies between.
 const SUPERBLOCK: &[u8] = include_bytes!("fixtures/superblock-1.bin");
@@ -53,17 +52,6 @@ fn snapshot_path() -> PathBuf {
     path(&format!("snapshots/{:020}-{:020}.snapshot", 1, 3))
 }
 
-fn spread(copies: &[u8]) -> Vec<u8> {
-    let mut file = vec![0; SECOND_COPY_OFFSET_BYTES + COPY_BYTES];
-    file[..COPY_BYTES].copy_from_slice(&copies[..COPY_BYTES]);
-    file[SECOND_COPY_OFFSET_BYTES..].copy_from_slice(&copies[COPY_BYTES..]);
-    file
-}
-
-fn gathered(file: &[u8]) -> Vec<u8> {
-    [&file[..COPY_BYTES], &file[SECOND_COPY_OFFSET_BYTES..]].concat()
-}
-
 /// The stored volume: names of its files within its folder, and their bytes.
 pub(crate) fn stored_volume() -> Vec<(PathBuf, Vec<u8>)> {
     files(&stored())
@@ -80,9 +68,10 @@ fn stored() -> SimulatedDisk {
 /// The stored volume with these segments.
 fn stored_with(segments: [&[u8]; 2]) -> SimulatedDisk {
     let disk = SimulatedDisk::new();
-    disk.write(&path("superblock"), &spread(SUPERBLOCK))
+    disk.write(&path("superblock"), &file_of_stored_copies(SUPERBLOCK))
         .unwrap();
-    disk.write(&path("vote"), &spread(VOTE)).unwrap();
+    disk.write(&path("vote"), &file_of_stored_copies(VOTE))
+        .unwrap();
     for (number, segment) in (1..).zip(segments) {
         disk.write(&segment_path(number), segment).unwrap();
     }
@@ -356,7 +345,7 @@ fn write_fixtures() {
     for name in ["superblock", "vote"] {
         put(
             &format!("{name}-1.bin"),
-            &gathered(&disk.read(&path(name)).unwrap()),
+            &copies_of_file(&disk.read(&path(name)).unwrap()),
         );
     }
     for number in 1..=SEGMENTS.len() {
@@ -390,10 +379,12 @@ fn with_later_version(name: &str) -> SimulatedDisk {
             bytes[17 + length as usize] ^= 1;
         }
         _ => {
-            for place in [0, SECOND_COPY_OFFSET_BYTES] {
-                raise(&mut bytes[place..]);
-                seal_twin(&mut bytes[place..]);
+            let mut copies = copies_of_file(&bytes);
+            for copy in copies.chunks_exact_mut(COPY_BYTES) {
+                raise(copy);
+                seal_twin(copy);
             }
+            bytes = file_of_stored_copies(&copies);
         }
     }
     disk.write(&path, &bytes).unwrap();

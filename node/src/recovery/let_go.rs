@@ -58,22 +58,16 @@ pub(super) fn let_go(
             position
         }
     };
-    let mut segments: Vec<(u64, PathBuf)> = log
-        .files
-        .segments
-        .iter()
-        .filter(|segment| {
-            unreadable
-                .iter()
-                .any(|entry| entry.segment == segment.number)
-        })
-        .map(|segment| (segment.number, segment.path.clone()))
-        .collect();
-    segments.sort();
+    let damaged = log.files.segments.iter().filter(|segment| {
+        unreadable
+            .iter()
+            .any(|entry| entry.segment == segment.number)
+    });
+    let mut segments: Vec<PathBuf> = damaged.map(|segment| segment.path.clone()).collect();
     if is_planted(Bug::LetGoWithoutCopy) {
         segments.clear();
     }
-    for (_, path) in &segments {
+    for path in &segments {
         let kept = keep_copy(file_system.as_ref(), data, path).map_err(|source| {
             DerivedError::Quarantine {
                 what: format!("a copy of {}", path.display()),

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What a disk writes wholly or not at all.
-pub(super) const SECTOR_BYTES: usize = 512;
+pub(super) use crate::disk::SECTOR_BYTES;
+
 /// What memory is shared by.
 pub(super) const PAGE_BYTES: usize = 4096;
 pub(super) const SECTORS_IN_A_PAGE: usize = PAGE_BYTES / SECTOR_BYTES;

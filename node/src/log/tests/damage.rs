@@ -5,12 +5,10 @@ use std::path::{Path, PathBuf};
 
 use super::workload::{Workload, open};
 use crate::disk::simulated::{Damage, KeepNothing, SimulatedDisk, SplitMix};
-use crate::log::layout::Geometry;
+use crate::log::layout::{Geometry, SECTOR_BYTES};
 use crate::log::{LogError, OpenedLog, RecordKind};
 use crate::position::LogPosition;
 use crate::testing::{Tally, Verdict, cases};
-
-const SECTOR_BYTES: u64 = 512;
 
 fn at_rest(seed: u64, steps: usize) -> Workload {
     let mut random = SplitMix::new(seed);

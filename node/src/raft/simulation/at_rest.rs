@@ -9,12 +9,11 @@ use super::cluster::{DATA, open_options};
 use super::run::{Recorded, disks_at, record};
 use crate::disk::SharedFileSystem;
 use crate::disk::simulated::{Damage, SimulatedDisk};
+use crate::disk::twin::SECOND_COPY_OFFSET_BYTES;
 use crate::identity::StoredVote;
 use crate::log::LogStore;
 use crate::recovery::{Refusal, Volume, open_volume};
 use crate::testing::{Tally, Verdict, cases};
-
-const SECOND_COPY_OFFSET_BYTES: u64 = 1024 * 1024;
 
 fn opened(disk: &SimulatedDisk) -> Result<(Volume, RecoveryReport), Refusal> {
     let file_system: SharedFileSystem = Arc::new(disk.fork());
