@@ -21,7 +21,7 @@ use crate::position::LogPosition;
 
 /// Identifiers of a batch are given to the disk ahead of the sync when they are longer than this; to
 /// tell it of fewer costs more than is won.
-const EARLY_NAMES_BYTES: usize = 16 * 1024;
+const EARLY_NAMES_BYTES: usize = 12 * 1024;
 
 /// Sizes of the log.
 #[derive(Clone, Copy, Debug)]
