@@ -63,6 +63,8 @@ pub(crate) enum Bug {
     UnreadableMeansAbsent,
     /// An entry that cannot be read is applied as an empty one.
     UnreadableSkipped,
+    /// A leader goes on leading that holds an entry which nobody can give.
+    LeadsOverUnreadable,
     /// A peer's payload is not compared with the stored digest.
     OtherPayloadTaken,
     /// A repaired entry is not synced.

@@ -69,6 +69,10 @@ const FOUND_BY: &[(Bug, &str)] = &[
     (Bug::PayloadIgnored, "damage_at_any_one_sector"),
     (Bug::UnreadableMeansAbsent, "damage_at_any_one_sector"),
     (Bug::UnreadableSkipped, "a_leader_repairs_an_entry_before"),
+    (
+        Bug::LeadsOverUnreadable,
+        "leadership_goes_away_from_an_entry",
+    ),
     (Bug::OtherPayloadTaken, "damage_at_any_one_sector"),
     (Bug::RepairNotSynced, "damage_at_any_one_sector"),
     (Bug::SnapshotNotSynced, "a_power_loss_at_any_moment"),

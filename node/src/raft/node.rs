@@ -17,7 +17,9 @@ use super::log_storage::LogStorage;
 use super::network::Network;
 use super::order_watch::OrderWatch;
 use super::peers::{LocalIdentity, Peers};
-use super::repair::{MemberEntries, PeerEntries, RepairSource, Repairer, settle};
+use super::repair::{
+    MemberEntries, PeerEntries, RepairSource, Repairer, settle, start_standing_aside,
+};
 use super::retirement::{Retired, Retirement};
 use super::seen::SeenFile;
 use super::set_back::{ask_members, start_remembering};
@@ -171,7 +173,7 @@ impl PreparedNode {
         peers.vouch_by(log.clone());
         let state = Arc::new(volume.state);
         let members = entries(peers.clone(), state.clone());
-        let repairer = Repairer::new(log.clone(), members.clone());
+        let repairer = Repairer::new(log.clone(), state.clone(), members.clone());
         start_remembering(&peers, state.clone(), log.clone(), seen_file);
         let space = Space::new(limits);
         SpaceWatch {
@@ -317,6 +319,7 @@ impl PreparedNode {
             space: self.space,
         });
         start_handing_over(&node);
+        start_standing_aside(&node);
         Ok(node)
     }
 }
@@ -340,6 +343,10 @@ impl Node {
     /// What peers that cannot read an entry may ask for.
     pub(crate) fn repair_source(&self) -> &Arc<RepairSource> {
         &self.repair_source
+    }
+
+    pub(crate) fn repairer(&self) -> &Arc<Repairer> {
+        &self.repairer
     }
 
     /// Log ids of entries that were repaired from peers since the start.

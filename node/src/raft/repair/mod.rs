@@ -14,6 +14,7 @@ mod repairer;
 mod round;
 mod snapshot;
 mod source;
+mod stand_aside;
 
 use std::fmt::Debug;
 
@@ -28,6 +29,7 @@ pub(crate) use members::{MemberEntries, other_members};
 pub(crate) use repairer::{RepairError, Repairer};
 pub(crate) use snapshot::settle;
 pub use source::RepairSource;
+pub(crate) use stand_aside::start_standing_aside;
 
 /// What a peer says of one entry.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
@@ -15,6 +15,7 @@ use super::round::{Elsewhere, Round};
 use super::{PeerEntries, PeerEntry};
 use crate::log::{LogError, LogStore};
 use crate::position::LogPosition;
+use crate::state::State;
 
 /// Names asked for in one call.
 const MAXIMUM_NAMES: usize = 64;
@@ -25,6 +26,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Repairer {
     log: LogStore,
+    state: Arc<State>,
     source: Arc<dyn PeerEntries>,
     wanted: Notify,
     rounds: watch::Sender<u64>,
@@ -47,9 +49,10 @@ pub(crate) enum RepairError {
 }
 
 impl Repairer {
-    pub(crate) fn new(log: LogStore, source: Arc<dyn PeerEntries>) -> Arc<Self> {
+    pub(crate) fn new(log: LogStore, state: Arc<State>, source: Arc<dyn PeerEntries>) -> Arc<Self> {
         Arc::new(Self {
             log,
+            state,
             source,
             wanted: Notify::new(),
             rounds: watch::channel(0).0,
@@ -117,25 +120,65 @@ impl Repairer {
             if let Some(reason) = self.failure() {
                 return Err(RepairError::Failed { entry, reason });
             }
-            if let Some(Elsewhere::InSnapshotOf(_)) = self.elsewhere().get(&entry) {
-                // The running core takes in no snapshot that its leader does not send.
-                let reason = "the others have it in snapshots only, from which this node takes it \
-                              at its next start";
-                return Err(RepairError::Failed {
-                    entry,
-                    reason: reason.to_owned(),
-                });
+            // A running core takes in no snapshot that its leader does not send, and lets go of
+            // nothing that it is just about to send.
+            let reason = match self.elsewhere().get(&entry) {
+                Some(Elsewhere::InSnapshotOf(_)) => {
+                    "the others have it in snapshots only, from which this node takes it at its \
+                     next start"
+                }
+                Some(Elsewhere::Nowhere { .. }) if self.is_applied(entry) => {
+                    "no member can give it; what it did is applied here, and a snapshot takes its \
+                     place at the next start"
+                }
+                _ => {
+                    rounds.changed().await.map_err(|_| RepairError::Stopped)?;
+                    continue;
+                }
+            };
+            return Err(RepairError::Failed {
+                entry,
+                reason: reason.to_owned(),
+            });
+        }
+    }
+
+    fn is_applied(&self, entry: LogPosition) -> bool {
+        Some(entry.index) <= self.state.applied().map(|applied| applied.index)
+    }
+
+    /// Waits for the end of a round after which an entry stands in the way: it is not applied here,
+    /// and no member can give it. Returns it, and who does not have it at all. Holds nothing of the
+    /// repairer meanwhile; `None` once it is gone.
+    pub(crate) async fn next_obstacle(this: &Weak<Self>) -> Option<(LogPosition, Vec<u64>)> {
+        let mut rounds = this.upgrade()?.rounds.subscribe();
+        loop {
+            rounds.changed().await.ok()?;
+            let this = this.upgrade()?;
+            let unreadable = this.log.unreadable();
+            let obstacle =
+                this.elsewhere()
+                    .into_iter()
+                    .find_map(|(entry, elsewhere)| match elsewhere {
+                        Elsewhere::Nowhere { lacking }
+                            if unreadable.contains(&entry) && !this.is_applied(entry) =>
+                        {
+                            Some((entry, lacking))
+                        }
+                        _ => None,
+                    });
+            if obstacle.is_some() {
+                return obstacle;
             }
-            rounds.changed().await.map_err(|_| RepairError::Stopped)?;
         }
     }
 
     /// Before the Raft core starts, which may read any entry: waits until all can be read, or some
     /// have to be had from a snapshot. Then it gives the last of those, and the peer that has it in
-    /// a snapshot; no peer is needed for what is `applied` here.
+    /// a snapshot; no peer is needed for what is `held` here, by the store or a snapshot.
     pub(crate) async fn settle(
         &self,
-        applied: Option<LogPosition>,
+        held: Option<LogPosition>,
     ) -> Result<Option<(LogPosition, Option<u64>)>, RepairError> {
         let mut rounds = self.rounds.subscribe();
         loop {
@@ -147,16 +190,15 @@ impl Repairer {
                 return Err(RepairError::Failed { entry, reason });
             }
             let elsewhere = self.elsewhere();
-            let is_applied =
-                |entry: &LogPosition| Some(entry.index) <= applied.map(|applied| applied.index);
+            let is_held = |entry: &LogPosition| Some(entry.index) <= held.map(|held| held.index);
             let from_a_snapshot =
                 missing
                     .into_iter()
                     .rev()
                     .find_map(|entry| match elsewhere.get(&entry)? {
-                        _ if is_applied(&entry) => Some((entry, None)),
+                        _ if is_held(&entry) => Some((entry, None)),
                         Elsewhere::InSnapshotOf(peer) => Some((entry, Some(*peer))),
-                        Elsewhere::Nowhere => None,
+                        Elsewhere::Nowhere { .. } => None,
                     });
             if from_a_snapshot.is_some() {
                 return Ok(from_a_snapshot);

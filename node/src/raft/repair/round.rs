@@ -6,12 +6,13 @@ use super::PeerEntry;
 use crate::position::LogPosition;
 
 /// An entry that no peer gave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Elsewhere {
     /// This peer has let it go for a snapshot, which holds what it did.
     InSnapshotOf(u64),
-    /// Every peer has answered, and none has it.
-    Nowhere,
+    /// Every peer has answered, and none can give it. `lacking` are those that do not have it; the
+    /// others have it and cannot read it either.
+    Nowhere { lacking: Vec<u64> },
 }
 
 /// The answers of all peers in one round.
@@ -37,10 +38,17 @@ impl Round {
             let purged = |(peer, answer): &(u64, PeerEntry)| {
                 (*answer == PeerEntry::Purged).then_some(Elsewhere::InSnapshotOf(*peer))
             };
+            let nowhere = || Elsewhere::Nowhere {
+                lacking: answers
+                    .iter()
+                    .filter(|(_, answer)| *answer == PeerEntry::NotHeld)
+                    .map(|(peer, _)| *peer)
+                    .collect(),
+            };
             answers
                 .iter()
                 .find_map(purged)
-                .or_else(|| (answers.len() == peers).then_some(Elsewhere::Nowhere))
+                .or_else(|| (answers.len() == peers).then(nowhere))
         };
         self.0
             .iter()
@@ -63,7 +71,7 @@ mod tests {
             for (peer, answer) in (1..).zip(answers) {
                 round.note(peer, &[name], std::slice::from_ref(answer));
             }
-            round.elsewhere(2).get(&name).copied()
+            round.elsewhere(2).remove(&name)
         };
         let held = PeerEntry::Held(Bytes::new());
         let (purged, not_held) = (PeerEntry::Purged, PeerEntry::NotHeld);
@@ -84,6 +92,9 @@ mod tests {
         );
         assert_eq!(judge(&[purged, held.clone()]), None);
         assert_eq!(judge(&[held, unreadable.clone()]), None);
-        assert_eq!(judge(&[not_held, unreadable]), Some(Elsewhere::Nowhere));
+        assert_eq!(
+            judge(&[not_held, unreadable]),
+            Some(Elsewhere::Nowhere { lacking: vec![1] })
+        );
     }
 }

@@ -26,7 +26,9 @@ pub(crate) async fn settle(
     snapshots: &Snapshots,
     node_id: NodeId,
 ) -> Result<(), SettleError> {
-    while let Some((entry, peer)) = repairer.settle(keeper.state().applied()).await? {
+    // A store that was lost is made from the snapshot only when the core starts.
+    let held = || keeper.state().applied().max(keeper.position());
+    while let Some((entry, peer)) = repairer.settle(held()).await? {
         let own = keeper.current().filter(|snapshot| holds(snapshot, entry));
         let snapshot = match (own, peer) {
             (Some(own), _) => own,
