@@ -9,7 +9,7 @@ use super::super::peers::{EnvelopeError, Peers};
 use super::super::seen::SeenMember;
 use super::super::snapshots::{SnapshotError, SnapshotFile, Snapshots};
 use super::PeerEntry;
-use crate::log::{LogError, LogStore};
+use crate::log::LogStore;
 use crate::position::LogPosition;
 
 /// What this node gives to peers that cannot read an entry.
@@ -77,7 +77,8 @@ impl RepairSource {
                 .into_iter()
                 .find(|(position, _)| *position == name)
                 .map_or(PeerEntry::NotHeld, |(_, payload)| PeerEntry::Held(payload)),
-            Err(LogError::Unreadable { entry, .. }) if entry == name => PeerEntry::Unreadable,
+            // Whatever the reason: not to have it is another answer.
+            Err(_) if self.log.position(name.index) == Some(name) => PeerEntry::Unreadable,
             Err(_) => PeerEntry::NotHeld,
         }
     }
