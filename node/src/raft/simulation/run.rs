@@ -16,6 +16,7 @@ use super::wires::Wires;
 use crate::disk::simulated::{Damage, SimulatedDisk, SplitMix};
 use crate::disk::{SharedFileSystem, VolumeLock};
 use crate::log::LogStore;
+use crate::position::LogPosition;
 use crate::recovery::open_volume;
 use crate::state::{Outcome, verify_snapshot};
 
@@ -231,7 +232,7 @@ impl Cluster {
         VolumeLock::acquire(disk, Path::new(DATA)).is_ok()
     }
 
-    /// Damages the payload of an entry that is held and committed, so that another node has it.
+    /// Damages the payload of an entry that is held and committed, if another node has it whole.
     fn damage(&mut self, number: usize) {
         let file_system: SharedFileSystem = Arc::new(self.disks[number].fork());
         let Ok((volume, _)) = open_volume(&file_system, &open_options()) else {
@@ -249,6 +250,9 @@ impl Cluster {
         let Some(location) = contents.get(index).filter(|entry| entry.payload_bytes > 20) else {
             return;
         };
+        if !self.another_has(number, location.position) {
+            return;
+        }
         let (path, _) = place_of(&self.disks[number], location.position.index);
         let offset_bytes = location.offset_bytes + 56 + location.payload_bytes as u64 / 2;
         let damage = Damage::FlipBit {
@@ -256,6 +260,21 @@ impl Cluster {
             bit: 2,
         };
         self.disks[number].damage(&path, damage).unwrap();
+    }
+
+    /// Whether a node other than `number` holds an entry durably, and can read it or has let it go for
+    /// a snapshot.
+    fn another_has(&self, number: usize, entry: LogPosition) -> bool {
+        let others = (0..NODES).filter(|other| *other != number);
+        others
+            .filter_map(|other| self.members[other].as_ref()?.log.as_ref())
+            .any(|log| {
+                let reaches =
+                    |last: Option<LogPosition>| last.is_some_and(|last| last.index >= entry.index);
+                let is_whole =
+                    log.position(entry.index) == Some(entry) && !log.unreadable().contains(&entry);
+                reaches(log.state().purged) || (is_whole && reaches(log.durable_last()))
+            })
     }
 
     async fn stop_all(&mut self) {
