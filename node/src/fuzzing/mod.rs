@@ -19,14 +19,15 @@ pub(crate) use input::Input;
 pub use crate::commands::fuzzing::backup_manifest;
 pub use crate::grpc::fuzzing::peer_message;
 pub use crate::http::fuzzing::http_request;
+#[cfg(test)]
+pub(crate) use crate::log::fuzzing::seal_segment_header;
 pub use crate::log::fuzzing::{log_parts, log_segments};
 pub use crate::raft::fuzzing::{peers_file, raft_payload};
 pub use crate::sparql::query::fuzzing::sparql_query;
 pub use crate::sparql::update::fuzzing::{rdf_upload, sparql_update};
 pub use crate::state::fuzzing::{command, snapshot, store_records};
+pub(crate) use twin::seal as seal_twin;
 pub use twin::twin;
-#[cfg(test)]
-pub(crate) use {crate::log::fuzzing::seal_segment_header, twin::seal as seal_twin};
 
 /// A target: its name, which is that of its folder in the corpus, and its function.
 pub type Target = (&'static str, fn(&[u8]));

@@ -174,6 +174,7 @@ fn which_tests_find_which_planted_bug() {
                 "log::",
                 "raft::",
                 "recovery::",
+                "scrub::",
                 "state::",
             ],
         );

@@ -155,6 +155,11 @@ fn folders_removals_and_quarantine_are_durable_when_they_return_and_lose_nothing
         assert!(here || there, "point {point}");
         assert!(point < done || (there && !here));
     });
+    disk.write(path(), b"other evidence").unwrap();
+    let beside = quarantine(&disk, Path::new("/data"), path()).unwrap();
+    assert_eq!(disk.read(&kept).unwrap(), b"evidence");
+    assert_eq!(disk.read(&beside).unwrap(), b"other evidence");
+    remove_durably(&disk, &beside).unwrap();
     disk.record();
     remove_durably(&disk, &kept).unwrap();
     let gone = disk.operations();
