@@ -2,11 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use object_store::buffered::BufWriter;
 use quadraft_protocol::v1::backup_response::{Header, Part};
 use quadraft_protocol::{AdminConnection, BackupReport, ConnectionError, ExitCode, NodeId, v1};
-use sha2::{Digest as _, Sha256};
-use tokio::io::AsyncWriteExt as _;
 
 use super::Output;
 use super::arguments::BackupArguments;
@@ -24,8 +21,6 @@ enum BackupError {
     Stream(#[source] Box<tonic::Status>),
     #[error("the stream of the snapshot makes no sense: {0}")]
     Malformed(&'static str),
-    #[error("failed to write the snapshot to {url}")]
-    Write { url: String, source: std::io::Error },
 }
 
 impl BackupError {
@@ -35,9 +30,7 @@ impl BackupError {
             Self::Store(
                 BackupStoreError::Manifest { .. } | BackupStoreError::UnknownFormat { .. },
             ) => ExitCode::BackupInvalid,
-            Self::NoNode(_) | Self::Stream(_) | Self::Store(_) | Self::Write { .. } => {
-                ExitCode::Unreachable
-            }
+            Self::NoNode(_) | Self::Stream(_) | Self::Store(_) => ExitCode::Unreachable,
             Self::Malformed(_) => ExitCode::Failure,
         }
     }
@@ -98,13 +91,8 @@ async fn write_backup(folder: &BackupFolder, from: &[String]) -> Result<Manifest
     let log_id = log_id.ok_or(BackupError::Malformed("nothing has been applied yet"))?;
     let progress = super::output_progress(total_bytes);
 
-    let mut writer = BufWriter::new(folder.store.clone(), folder.snapshot_path());
-    let write_error = |source| BackupError::Write {
-        url: folder.url.clone(),
-        source,
-    };
-    let mut hasher = Sha256::new();
-    let mut bytes = 0_u64;
+    let mut upload = folder.upload();
+    let mut received_bytes = 0;
     while let Some(message) = stream
         .message()
         .await
@@ -113,15 +101,13 @@ async fn write_backup(folder: &BackupFolder, from: &[String]) -> Result<Manifest
         let Some(Part::Data(data)) = message.part else {
             return Err(BackupError::Malformed("it has a second header"));
         };
-        hasher.update(&data);
-        bytes += data.len() as u64;
-        progress.set_position(bytes);
-        writer.write_all(&data).await.map_err(write_error)?;
+        received_bytes = upload.write(&data).await?;
+        progress.set_position(received_bytes);
     }
-    if bytes != total_bytes {
+    if received_bytes != total_bytes {
         return Err(BackupError::Malformed("it ended early"));
     }
-    writer.shutdown().await.map_err(write_error)?;
+    let (bytes, sha256) = upload.finish().await?;
     progress.finish();
     let manifest = Manifest {
         format_version: FORMAT_VERSION,
@@ -132,7 +118,7 @@ async fn write_backup(folder: &BackupFolder, from: &[String]) -> Result<Manifest
         digest,
         quads,
         bytes,
-        sha256: super::hexadecimal(&hasher.finalize()),
+        sha256,
     };
     folder.complete(&manifest).await?;
     Ok(manifest)

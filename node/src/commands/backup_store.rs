@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use quadraft_protocol::NodeId;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tokio::io::AsyncWriteExt as _;
 
 /// A backup is whole when this is there: it is written after everything else.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +80,11 @@ pub(super) enum BackupStoreError {
     UnknownFormat { what: String, found: u32 },
     #[error("there is no complete backup at {url}")]
     Missing { url: String },
+    #[error("failed to write {what}")]
+    Write {
+        what: String,
+        source: std::io::Error,
+    },
     #[error("failed to make {path} durable")]
     Sync {
         path: String,
@@ -137,6 +145,16 @@ impl BackupFolder {
         Manifest::read(&bytes, &format!("{}/manifest.json", self.url)).map(Some)
     }
 
+    /// Begins to write the snapshot of a backup.
+    pub(super) fn upload(&self) -> Upload {
+        Upload {
+            writer: BufWriter::new(self.store.clone(), self.snapshot_path()),
+            hasher: Sha256::new(),
+            bytes: 0,
+            what: format!("{}/snapshot", self.url),
+        }
+    }
+
     /// Completes the backup. The data is durable before the manifest says so.
     pub(super) async fn complete(&self, manifest: &Manifest) -> Result<(), BackupStoreError> {
         let what = format!("{}/manifest.json", self.url);
@@ -174,6 +192,39 @@ impl BackupFolder {
             path: file.display().to_string(),
             source,
         })
+    }
+}
+
+/// The snapshot of a backup on its way into the store.
+pub(super) struct Upload {
+    writer: BufWriter,
+    hasher: Sha256,
+    bytes: u64,
+    what: String,
+}
+
+impl Upload {
+    /// Writes what comes next; gives the number of bytes so far.
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<u64, BackupStoreError> {
+        self.hasher.update(bytes);
+        self.bytes += bytes.len() as u64;
+        let written = self.writer.write_all(bytes).await;
+        written.map_err(|source| self.failed(source))?;
+        Ok(self.bytes)
+    }
+
+    /// Ends the snapshot; gives its length and SHA-256.
+    pub(super) async fn finish(mut self) -> Result<(u64, String), BackupStoreError> {
+        let written = self.writer.shutdown().await;
+        written.map_err(|source| self.failed(source))?;
+        Ok((self.bytes, super::hexadecimal(&self.hasher.finalize())))
+    }
+
+    fn failed(&self, source: std::io::Error) -> BackupStoreError {
+        BackupStoreError::Write {
+            what: self.what.clone(),
+            source,
+        }
     }
 }
 

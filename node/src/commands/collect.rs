@@ -15,8 +15,11 @@ use serde::Serialize;
 use super::Output;
 use super::arguments::CollectArguments;
 use super::inspect::inspect_volume;
+use super::new_file::{NewFile, NewFileError};
 use super::progress::Watched;
-use crate::disk::{OpenMode, RealFileSystem, SharedFileSystem, read_exact_at};
+use crate::disk::{
+    LockError, OpenMode, RealFileSystem, SharedFileSystem, VolumeLock, read_exact_at,
+};
 use crate::identity::{SuperblockFile, VoteFile};
 use crate::log::read_segment_names;
 use crate::recovery::VerifyReport;
@@ -24,32 +27,6 @@ use crate::recovery::VerifyReport;
 /// Where the two copies of superblock and vote begin, and how long they are
 /// (docs/formats/superblock.md).
 const COPIES: [(u64, usize); 2] = [(0, 4096), (1024 * 1024, 4096)];
-
-#[derive(Debug, thiserror::Error)]
-enum CollectError {
-    #[error("{path} is not a folder", path = path.display())]
-    NoVolume { path: PathBuf, source: io::Error },
-    #[error("{path} exists already", path = path.display())]
-    Exists { path: PathBuf },
-    #[error("{output} lies inside the volume {data}, which must not change", output = output.display(), data = data.display())]
-    InsideVolume { output: PathBuf, data: PathBuf },
-    #[error("the folder of {path} cannot be used", path = path.display())]
-    NoFolder { path: PathBuf, source: io::Error },
-    #[error("failed to write {path}", path = path.display())]
-    Write { path: PathBuf, source: io::Error },
-}
-
-impl CollectError {
-    fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::NoVolume { .. }
-            | Self::Exists { .. }
-            | Self::InsideVolume { .. }
-            | Self::NoFolder { .. } => ExitCode::Usage,
-            Self::Write { .. } => ExitCode::Failure,
-        }
-    }
-}
 
 /// What was gathered.
 #[derive(Debug, Serialize)]
@@ -98,65 +75,14 @@ pub(super) fn collect(arguments: &CollectArguments) -> ExitCode {
     }
 }
 
-fn try_collect(arguments: &CollectArguments) -> Result<CollectReport, CollectError> {
-    let data = arguments.volume.data.as_path();
-    let target = usable_output(&arguments.output, data)?;
-    // Under another name until it is whole: one that was interrupted is written over by the next.
-    let mut partial = target.clone().into_os_string();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let write_error = |source| CollectError::Write {
-        path: partial.clone(),
-        source,
-    };
-    let written = gather(arguments, &partial).and_then(|collected| {
-        let output_bytes = fs::metadata(&partial)?.len();
-        fs::rename(&partial, &target)?;
-        Ok((collected, output_bytes))
-    });
-    match written {
-        Ok((collected, output_bytes)) => Ok(CollectReport {
-            output: target,
-            output_bytes,
-            collected,
-        }),
-        Err(error) => {
-            let _ = fs::remove_file(&partial);
-            Err(write_error(error))
-        }
-    }
-}
-
-/// Refuses an output that is there already or would change the volume.
-fn usable_output(output: &Path, data: &Path) -> Result<PathBuf, CollectError> {
-    let data = fs::canonicalize(data)
-        .and_then(|data| fs::read_dir(&data).map(|_| data))
-        .map_err(|source| CollectError::NoVolume {
-            path: data.to_owned(),
-            source,
-        })?;
-    let no_folder = |source| CollectError::NoFolder {
-        path: output.to_owned(),
-        source,
-    };
-    let name = output
-        .file_name()
-        .ok_or_else(|| no_folder(io::Error::from(io::ErrorKind::InvalidFilename)))?;
-    let folder = match output.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let target = fs::canonicalize(folder).map_err(no_folder)?.join(name);
-    if target.starts_with(&data) {
-        return Err(CollectError::InsideVolume {
-            output: output.to_owned(),
-            data,
-        });
-    }
-    if fs::symlink_metadata(&target).is_ok() {
-        return Err(CollectError::Exists { path: target });
-    }
-    Ok(target)
+fn try_collect(arguments: &CollectArguments) -> Result<CollectReport, NewFileError> {
+    let file = NewFile::outside_of(&arguments.volume.data, &arguments.output)?;
+    let (collected, output_bytes) = file.write(|path| gather(arguments, path))?;
+    Ok(CollectReport {
+        output: file.target().to_owned(),
+        output_bytes,
+        collected,
+    })
 }
 
 /// Writes the archive. Errors are those of writing it; what is wrong with the volume is reported.
@@ -287,10 +213,12 @@ fn add_segment(
     Ok(())
 }
 
-/// Whether another process holds the volume. A lock that was never made is not made here.
+/// Whether another process holds the volume.
 fn is_in_use(file_system: &SharedFileSystem, data: &Path) -> bool {
-    let path = data.join("lock");
-    file_system.exists(&path).unwrap_or(false) && matches!(file_system.lock(&path), Ok(None))
+    matches!(
+        VolumeLock::acquire_existing(file_system.as_ref(), data),
+        Err(LockError::InUse { .. })
+    )
 }
 
 struct Archive(tar::Builder<fs::File>);

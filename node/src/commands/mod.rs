@@ -11,6 +11,7 @@ mod database;
 pub(crate) mod fuzzing;
 mod gauges;
 mod inspect;
+mod new_file;
 mod output;
 mod progress;
 mod recover;

@@ -38,6 +38,32 @@ impl VolumeLock {
             Err(source) => Err(LockError::Io { path, source }),
         }
     }
+
+    /// Locks a volume that must not change: no lock is made where there is none, or where the file
+    /// system takes no writes.
+    ///
+    /// # Errors
+    /// As [`Self::acquire`].
+    pub fn acquire_existing(
+        file_system: &dyn FileSystem,
+        data: &Path,
+    ) -> Result<Option<Self>, LockError> {
+        let path = data.join("lock");
+        match file_system.exists(&path) {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(source) => return Err(LockError::Io { path, source }),
+        }
+        match Self::acquire(file_system, data) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(LockError::Io { source, .. })
+                if source.kind() == io::ErrorKind::ReadOnlyFilesystem =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -54,7 +80,26 @@ mod tests {
             VolumeLock::acquire(&RealFileSystem, folder.path()),
             Err(LockError::InUse { .. })
         ));
+        assert!(matches!(
+            VolumeLock::acquire_existing(&RealFileSystem, folder.path()),
+            Err(LockError::InUse { .. })
+        ));
         drop(first);
         VolumeLock::acquire(&RealFileSystem, folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_volume_that_must_not_change_gets_no_lock_that_it_has_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = || VolumeLock::acquire_existing(&RealFileSystem, folder.path()).unwrap();
+        assert!(lock().is_none());
+        assert!(!folder.path().join("lock").exists());
+        drop(VolumeLock::acquire(&RealFileSystem, folder.path()).unwrap());
+        let held = lock();
+        assert!(held.is_some());
+        assert!(matches!(
+            VolumeLock::acquire(&RealFileSystem, folder.path()),
+            Err(LockError::InUse { .. })
+        ));
     }
 }

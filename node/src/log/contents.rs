@@ -125,6 +125,12 @@ impl LogContents {
         self.unreadable.iter().filter_map(|index| self.get(*index))
     }
 
+    /// Whether the entry at `index` is known by name only.
+    #[must_use]
+    pub fn is_unreadable(&self, index: u64) -> bool {
+        self.unreadable.contains(&index)
+    }
+
     /// Notes that an entry cannot be read, if it is held.
     pub fn mark_unreadable(&mut self, index: u64) {
         if self.get(index).is_some() {

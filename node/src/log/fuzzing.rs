@@ -208,7 +208,7 @@ fn open(disk: &SimulatedDisk, must_exist: bool) -> Result<OpenedLog, LogError> {
 
 fn inspect(disk: &SimulatedDisk) -> Result<LogContents, LogError> {
     let file_system: SharedFileSystem = Arc::new(disk.clone());
-    inspect_log(&file_system, Path::new(FOLDER), IDENTITY, true).map(|(contents, _)| contents)
+    inspect_log(&file_system, Path::new(FOLDER), IDENTITY, true).map(|log| log.contents)
 }
 
 fn files(disk: &SimulatedDisk) -> Vec<(PathBuf, Vec<u8>)> {

@@ -37,7 +37,7 @@ pub use error::LogError;
 pub use files::{LogFiles, LogOptions};
 pub use layout::{LogIdentity, PayloadDigest, RecordKind};
 pub use names::{BatchSummary, SegmentNames, read_segment_names};
-pub use open::{LogFindings, OpenedLog, TornTail, inspect_log, open_log};
+pub use open::{InspectedLog, LogFindings, OpenedLog, TornTail, inspect_log, open_log};
 pub(crate) use scrub::{LogScrubError, Lost, ScrubbedChain};
 pub use segment::SegmentReaders;
 pub use store::{Completion, LogState, LogStore, StoreFailure};

@@ -46,6 +46,17 @@ pub struct OpenedLog {
     pub findings: LogFindings,
 }
 
+/// A log that was read without changing anything.
+#[derive(Debug)]
+pub struct InspectedLog {
+    /// What it holds, as opening it for writing would leave it.
+    pub contents: LogContents,
+    /// What opening it for writing would cut off or mend.
+    pub findings: LogFindings,
+    /// Gives payloads.
+    pub readers: SegmentReaders,
+}
+
 /// One segment as it was read.
 pub(crate) struct ReadSegment {
     pub(crate) path: PathBuf,
@@ -143,8 +154,7 @@ fn to_segment(read: ReadSegment) -> Segment {
     }
 }
 
-/// Reads the log without changing anything: its contents, and what opening it for writing would
-/// cut off or mend.
+/// Reads the log without changing anything.
 ///
 /// # Errors
 /// As [`open_log`].
@@ -153,19 +163,24 @@ pub fn inspect_log(
     folder: &Path,
     identity: LogIdentity,
     must_exist: bool,
-) -> Result<(LogContents, LogFindings), LogError> {
+) -> Result<InspectedLog, LogError> {
     let exists = file_system
         .exists(folder)
         .map_err(|source| LogError::io("look for", folder, source))?;
-    if !exists {
-        return if must_exist {
-            Err(LogError::Missing)
-        } else {
-            Ok((LogContents::default(), LogFindings::default()))
-        };
+    if !exists && must_exist {
+        return Err(LogError::Missing);
     }
-    let read = read_log(file_system, folder, &identity, OpenMode::Read, must_exist)?;
-    Ok((read.contents, read.findings))
+    let read = if exists {
+        read_log(file_system, folder, &identity, OpenMode::Read, must_exist)?
+    } else {
+        ReadLog::default()
+    };
+    let segments: Vec<_> = read.segments.into_iter().map(to_segment).collect();
+    Ok(InspectedLog {
+        contents: read.contents,
+        findings: read.findings,
+        readers: SegmentReaders::new(identity, &segments),
+    })
 }
 
 fn read_log(

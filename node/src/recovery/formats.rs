@@ -15,7 +15,9 @@ use crate::disk::twin::{COPY_BYTES, copies_of_file, file_of_stored_copies};
 use crate::disk::{FileSystem as _, OpenMode, SharedFileSystem};
 use crate::fuzzing::{seal_segment_header, seal_twin};
 use crate::identity::{StoredVote, Superblock, SuperblockFile, VolumeState, VoteFile};
-use crate::log::{LogOptions, NewRecord, OpenedLog, RecordKind, inspect_log, open_log};
+use crate::log::{
+    InspectedLog, LogOptions, NewRecord, OpenedLog, RecordKind, inspect_log, open_log,
+};
 use crate::position::LogPosition;
 use crate::state::{Command, Effects, RequestId, verify_snapshot};
 
@@ -219,7 +221,9 @@ fn every_stored_file_is_read_as_it_was_written() {
     for (version, segments) in [(2, SEGMENTS_2), (3, SEGMENTS)] {
         let file_system: SharedFileSystem = Arc::new(stored_with(segments));
         let identity = log_identity(&superblock());
-        let (contents, findings) = inspect_log(&file_system, &path("log"), identity, true)
+        let InspectedLog {
+            contents, findings, ..
+        } = inspect_log(&file_system, &path("log"), identity, true)
             .unwrap_or_else(|error| panic!("the log of format {version}: {error}; {ADVICE}"));
         assert_eq!(findings, Default::default(), "{ADVICE}");
         assert_eq!(

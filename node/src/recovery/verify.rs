@@ -11,7 +11,7 @@ use super::refusal::describe;
 use super::volume::log_identity;
 use crate::disk::{OpenMode, SharedFileSystem, TwinError};
 use crate::identity::{IdentityError, SuperblockFile, VolumeState, VoteError, VoteFile};
-use crate::log::{LogError, inspect_log};
+use crate::log::{InspectedLog, LogError, inspect_log};
 use crate::raft::Snapshots;
 
 /// What `verify` found.
@@ -142,7 +142,9 @@ fn read_volume(file_system: &SharedFileSystem, data: &Path, report: &mut VerifyR
         log_identity(&superblock),
         superblock.made_promises,
     ) {
-        Ok((contents, findings)) => {
+        Ok(InspectedLog {
+            contents, findings, ..
+        }) => {
             log_is_whole = true;
             positions.last = contents.last();
             positions.purged = contents.purged();
@@ -221,7 +223,7 @@ pub fn list_entries(
     superblock: &crate::identity::Superblock,
     count: usize,
 ) -> Vec<String> {
-    let Ok((contents, _)) = inspect_log(
+    let Ok(InspectedLog { contents, .. }) = inspect_log(
         file_system,
         &data.join("log"),
         log_identity(superblock),

@@ -427,7 +427,9 @@ pub(super) fn place_of(disk: &SimulatedDisk, index: u64) -> (PathBuf, EntryLocat
     let (superblock, _) = opened.unwrap().unwrap();
     let folder = data.join("log");
     let identity = log_identity(superblock.current());
-    let (contents, _) = inspect_log(&file_system, &folder, identity, true).unwrap();
+    let contents = inspect_log(&file_system, &folder, identity, true)
+        .unwrap()
+        .contents;
     let location = contents.get(index).unwrap();
     (
         folder.join(format!("{:016}.log", location.segment)),
