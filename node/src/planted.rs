@@ -89,6 +89,10 @@ pub(crate) enum Bug {
     QuarantineReplaced,
     /// `recover` lets go of entries without a copy of their segments.
     LetGoWithoutCopy,
+    /// `export` gives a store that holds other data than was applied to it.
+    FalseStoreExported,
+    /// `export` gives entries that may never have been committed.
+    UncommittedExported,
     /// A segment of the version before is gone on with in the newest.
     OtherVersionInSegment,
 }

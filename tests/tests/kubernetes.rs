@@ -340,6 +340,76 @@ async fn a_refused_volume_is_fenced_recovered_by_a_job_and_the_member_returns() 
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Kubernetes: make test-kubernetes"]
+async fn the_volume_of_an_only_member_that_is_refused_is_exported_and_restored() {
+    in_namespace("export", |kubectl| async move {
+        if !uses_bed().await {
+            return Err("volumes can be damaged on the bed only".to_owned());
+        }
+        let source = ready_cluster(&kubectl, &ClusterOptions::new("books", 1)).await?;
+        let writer = writer(&source, "export");
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let written = writer.finish().await?;
+        let digest = source.agree(1, MINUTE).await?[0].digest.clone();
+        let pod = kubectl.get("pod", &source.pod(0)).await;
+        let pod = pod.map_err(|error| error.to_string())?.unwrap_or_default();
+        let image = pod["spec"]["containers"][0]["image"]
+            .as_str()
+            .ok_or("the pod has no image")?;
+        make_vote_unreadable(&source.volume_path(0).await?).map_err(|error| error.to_string())?;
+        kill_node_process(&kubectl, &source.pod(0)).await?;
+        let killer = OperatorKiller::start();
+        source
+            .wait_object("the member to be given up", 3 * MINUTE, |object| {
+                object["status"]["conditions"]
+                    .as_array()
+                    .is_some_and(|all| all.iter().any(|one| one["reason"] == "RecoveryFailed"))
+            })
+            .await?;
+
+        let claim = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata:\n  name: books-backups\nspec:\n  \
+                     accessModes: [ReadWriteOnce]\n  resources:\n    requests:\n      storage: 1Gi\n---\n";
+        let job = include_str!("../../examples/export.yaml")
+            .replace("example.org/quadraft-node:0.1.0", image);
+        let manifest = format!("{claim}{job}");
+        kubectl.apply(&manifest).await.map_err(|error| error.to_string())?;
+        let done = ["wait", "--for=condition=Complete", "job/books-export", "--timeout=120s"];
+        kubectl.run(&done).await.map_err(|error| error.to_string())?;
+        let log = kubectl.run(&["logs", "job/books-export"]).await;
+        let log = log.map_err(|error| error.to_string())?;
+        let report = log
+            .lines()
+            .find_map(|line| serde_json::from_str::<Value>(line).ok())
+            .ok_or_else(|| format!("no report in {log}"))?;
+        if report["digest"] != digest || report["complete"] != true {
+            return Err(format!("exported {report}, expected {digest}"));
+        }
+        kubectl
+            .apply(
+                "apiVersion: quadraft.dev/v1alpha1\nkind: RdfRestore\nmetadata:\n  name: again\nspec:\n  source:\n    \
+                 claimName: books-backups\n    path: export\n  cluster:\n    name: target\n    spec:\n      \
+                 replicas: 1\n      version: 0.1.0\n      storage:\n        size: 1Gi\n",
+            )
+            .await
+            .map_err(|error| error.to_string())?;
+        wait_until("the restore", 5 * MINUTE, || async {
+            let restore = kubectl.get("rdfrestore", "again").await.ok().flatten()?;
+            (restore["status"]["phase"] == "Completed").then_some(())
+        })
+        .await?;
+        drop(killer);
+        let target = TestCluster::attach(&kubectl, "target").await.map_err(|error| error.to_string())?;
+        target.wait_ready(3 * MINUTE).await?;
+        let members = target.agree(1, MINUTE).await?;
+        if members[0].digest != digest {
+            return Err(format!("restored {}, expected {digest}", members[0].digest));
+        }
+        kept(&written, &target.numbers(None, "export").await?)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes: make test-kubernetes"]
 async fn damaged_entries_are_repaired_in_place_while_the_cluster_serves() {
     in_namespace("repaired", |kubectl| async move {
         if !uses_bed().await {

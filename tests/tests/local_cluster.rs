@@ -546,6 +546,107 @@ async fn a_single_node_refuses_a_damaged_entry_and_recover_lets_go_of_what_is_ap
     assert_eq!(select_numbers(&node, "one").await.len(), 9);
 }
 
+/// The numbers that a subject wrote, in a file of N-Quads.
+fn exported_numbers(path: &std::path::Path, subject: &str) -> BTreeSet<u64> {
+    let prefix = format!("<urn:test:{subject}> <urn:test:wrote> \"");
+    std::fs::read_to_string(path)
+        .unwrap()
+        .lines()
+        .filter_map(|line| line.strip_prefix(&prefix)?.split('"').next()?.parse().ok())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_refused_volume_holds_is_exported_and_restored() {
+    let folder = tempfile::tempdir().unwrap();
+    let ports = free_ports(2);
+    let mut node = LocalNode::new(folder.path().join("node"), ports[0], &FAST);
+    node.start().unwrap();
+    node.wait_ready().await.unwrap();
+    for number in 0..9 {
+        let text = format!("INSERT DATA {{ <urn:test:one> <urn:test:wrote> {number} }}");
+        assert_eq!(update(&node, &text, None).await.status(), 204);
+    }
+    let data = node.data.to_str().unwrap().to_owned();
+    let saved = tempfile::tempdir().unwrap();
+    let output = saved.path().join("all.nq");
+    let export = [
+        "export",
+        "--data",
+        &data,
+        "--output",
+        output.to_str().unwrap(),
+    ];
+    let refused = run_node(&export).await.unwrap();
+    assert_eq!(refused.exit_code, Some(22), "{}", refused.log);
+    assert!(!output.exists());
+    node.kill().await.unwrap();
+
+    // The store has everything, whatever is left of the log and the vote.
+    let segment = segments(&node.data).unwrap().pop().unwrap();
+    assert_eq!(damage_payloads(&segment, 7, 100).unwrap(), 1);
+    let exported = run_node(&export).await.unwrap();
+    assert_eq!(exported.exit_code, Some(0), "{}", exported.log);
+    assert_eq!(exported.report["quads"], 9, "{}", exported.report);
+    assert_eq!(exported_numbers(&output, "one"), (0..9).collect());
+    assert_eq!(files_in(saved.path()), [output], "no copy is left");
+
+    // Without the store, what comes before the damaged entry is there, and the rest is named.
+    std::fs::remove_dir_all(node.data.join("store")).unwrap();
+    node.start().unwrap();
+    assert_eq!(node.ended(Duration::from_secs(30)).await.unwrap(), Some(20));
+    let recovered = run_node(&["recover", "--data", &data]).await.unwrap();
+    assert_eq!(recovered.exit_code, Some(20), "{}", recovered.report);
+    let message = recovered.report["message"].as_str().unwrap();
+    assert!(message.contains("export"), "{message}");
+    let url = format!("file://{}/backups/saved", folder.path().display());
+    let scratch = folder.path().join("scratch");
+    std::fs::create_dir(&scratch).unwrap();
+    let export = [
+        "export",
+        "--data",
+        &data,
+        "--to",
+        &url,
+        "--scratch",
+        scratch.to_str().unwrap(),
+    ];
+    let exported = run_node(&export).await.unwrap();
+    assert_eq!(exported.exit_code, Some(10), "{}", exported.log);
+    let left_out = exported.report["left_out"][0].as_str().unwrap();
+    assert!(left_out.contains("cannot be read"), "{left_out}");
+    let again = run_node(&export).await.unwrap();
+    assert_eq!(again.exit_code, Some(10), "{}", again.log);
+    assert_eq!(again.report["already_complete"], true);
+    assert_eq!(files_in(&scratch).len(), 0);
+
+    let restored = folder.path().join("restored");
+    let cluster_uuid = "5c0a86b4-1d6e-4f0b-8a63-0d2f5f0e6a12";
+    let arguments = [
+        "restore",
+        "--data",
+        restored.to_str().unwrap(),
+        "--from",
+        &url,
+        "--cluster-uuid",
+        cluster_uuid,
+        "--http-port",
+        &ports[1].to_string(),
+        "--expected-digest",
+        exported.report["digest"].as_str().unwrap(),
+    ];
+    let result = run_node(&arguments).await.unwrap();
+    assert_eq!(result.exit_code, Some(0), "{}", result.log);
+    let mut target = LocalNode::new(restored, ports[1], &["--cluster-uuid", cluster_uuid]);
+    target.start().unwrap();
+    target.wait_ready().await.unwrap();
+    let numbers = select_numbers(&target, "one").await;
+    let count = numbers.len() as u64;
+    assert!((1..9).contains(&count), "{numbers:?}");
+    assert_eq!(numbers, (0..count).collect());
+    assert_eq!(exported.report["quads"], count);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_vote_is_refused_and_the_volume_returns_as_a_new_node() {
     let mut cluster = Cluster::start(&[]).await;

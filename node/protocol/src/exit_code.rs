@@ -10,7 +10,7 @@ pub enum ExitCode {
     Failure = 1,
     /// Wrong arguments.
     Usage = 2,
-    /// `verify` found damage.
+    /// `verify` or `inspect` found damage, or `export` could not write out everything.
     DamageFound = 10,
     /// The volume cannot be served from: something that is a promise to other nodes (vote, log,
     /// superblock) is damaged or missing. The report says what, and what `recover` can do.

@@ -38,6 +38,8 @@ pub(super) enum Command {
     Inspect(InspectArguments),
     /// Gather what someone who helps needs of a volume, without its data, without changing it.
     Collect(CollectArguments),
+    /// Write out what a volume still holds, without changing it: for one that `recover` cannot repair.
+    Export(ExportArguments),
     /// Repair a volume that no node serves from.
     Recover(RecoverArguments),
     /// Stream a consistent snapshot of a running cluster to a backup store.
@@ -132,6 +134,25 @@ pub(super) struct CollectArguments {
     /// List this many of the last log entries by name.
     #[arg(long, default_value_t = 1000)]
     pub(super) entries: usize,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct ExportArguments {
+    #[command(flatten)]
+    pub(super) volume: VolumeArguments,
+    /// File to write as N-Quads: outside of the volume, and not there yet.
+    #[arg(long, required_unless_present = "to", conflicts_with = "to")]
+    pub(super) output: Option<PathBuf>,
+    /// URL of a folder for a backup, which `restore` takes (file:///…, s3://…, gs://…, az://…,
+    /// https://…).
+    #[arg(long)]
+    pub(super) to: Option<String>,
+    /// Folder, outside of the volume, for a copy of the store while this runs [default: the folder of
+    /// --output; with --to, the system's folder for temporary files].
+    #[arg(long)]
+    pub(super) scratch: Option<PathBuf>,
+    #[arg(long, env = "QUADRAFT_TERMINATION_MESSAGE")]
+    pub(super) termination_message: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -7,6 +7,7 @@ mod backup_store;
 mod bootstrap;
 mod collect;
 mod database;
+mod export;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod gauges;
@@ -50,6 +51,7 @@ pub fn run(arguments: Arguments) -> process::ExitCode {
         Command::Verify(options) => verify::verify(&options),
         Command::Inspect(options) => inspect::inspect(&options),
         Command::Collect(options) => collect::collect(&options),
+        Command::Export(options) => runtime.block_on(export::export(options)),
         Command::Recover(options) => recover::recover(&options),
         Command::Backup(options) => runtime.block_on(backup::backup(options)),
         Command::Restore(options) => runtime.block_on(restore::restore(options)),

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::disk::{File, FileLock, FileSystem, OpenMode, SharedFileSystem};
 
@@ -44,6 +44,37 @@ fn volume_bytes(file_system: &SharedFileSystem, data: &Path) -> u64 {
         .filter_map(|path| file_system.open(path, OpenMode::Read).ok())
         .filter_map(|file| file.length_bytes().ok())
         .sum()
+}
+
+/// Shows how far work of several steps is, by name.
+pub(super) struct Steps {
+    bar: ProgressBar,
+}
+
+impl Steps {
+    pub(super) fn new() -> Self {
+        let bar = ProgressBar::new(0);
+        if let Ok(style) = ProgressStyle::with_template("{msg}: {pos}/{len} {bar:40} {eta}") {
+            bar.set_style(style);
+        }
+        Self { bar }
+    }
+
+    /// `step` is at `done` of `total`.
+    pub(super) fn show(&self, step: &'static str, done: u64, total: u64) {
+        if self.bar.message() != step {
+            self.bar.set_message(step);
+            self.bar.reset_eta();
+        }
+        self.bar.set_length(total);
+        self.bar.set_position(done);
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 impl FileSystem for Watched {

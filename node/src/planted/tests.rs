@@ -101,6 +101,14 @@ const FOUND_BY: &[(Bug, &str)] = &[
         "what_the_store_has_applied_is_let_go_and_kept",
     ),
     (
+        Bug::FalseStoreExported,
+        "without_a_store_the_snapshot_is_taken",
+    ),
+    (
+        Bug::UncommittedExported,
+        "with_other_voters_nothing_is_taken",
+    ),
+    (
         Bug::OtherVersionInSegment,
         "a_segment_of_the_version_before",
     ),

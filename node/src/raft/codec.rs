@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use openraft::EntryPayload;
 use prost::Message as _;
-use quadraft_protocol::v1;
+use quadraft_protocol::{NodeId, v1};
 
 use super::types::{
     EncodedCommand, Entry, LogId, MemberAddresses, Membership, Payload, StoredMembership, Vote,
@@ -90,6 +90,14 @@ pub(crate) fn decode_stored_membership(bytes: &[u8]) -> Result<StoredMembership,
     let message = v1::Membership::decode(bytes).map_err(CodecError::Membership)?;
     let (log_id, membership) = read_membership(&message)?;
     Ok(StoredMembership::new(log_id, membership))
+}
+
+/// Whether a membership, as the state keeps it, has `node_id` as its only voter.
+pub(crate) fn is_only_voter(membership: &[u8], node_id: NodeId) -> bool {
+    decode_stored_membership(membership).is_ok_and(|stored| {
+        let mut voters = stored.membership().voter_ids().peekable();
+        voters.peek().is_some() && voters.all(|voter| voter == node_id.0)
+    })
 }
 
 /// The membership that an entry holds, if it holds one, as the state keeps it.

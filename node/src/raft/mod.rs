@@ -39,7 +39,7 @@ pub use snapshots::SnapshotError;
 pub use space::{Room, SpaceLimits, SpaceStatus};
 
 pub(crate) use codec::{
-    CodecError, addresses, decode_entry, encode_stored_membership, log_id_message,
+    CodecError, addresses, decode_entry, encode_stored_membership, is_only_voter, log_id_message,
     membership_in_entry, position_message, read_log_id, read_membership, read_vote,
     stored_membership_message as membership_message_of, vote_message,
 };
@@ -50,4 +50,5 @@ pub(crate) use repair::other_members;
 pub(crate) use snapshots::{
     SnapshotFile, SnapshotKeeper, SnapshotScrub, SnapshotScrubError, Snapshots, receive_snapshot,
 };
+pub(crate) use state_machine::apply_of_entry;
 pub(crate) use types::{MemberAddresses, Membership, StoredMembership, TypeConfig, to_log_id};

@@ -4,11 +4,12 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 
-use super::codec::{CodecError, decode_stored_membership, encode_stored_membership};
+use super::codec::{CodecError, decode_entry, decode_stored_membership, encode_stored_membership};
 use super::order_watch::OrderWatch;
 use super::snapshots::{SnapshotError, SnapshotFile, SnapshotKeeper};
 use super::space::{Room, Space};
@@ -89,6 +90,15 @@ impl StateMachine {
             }
         }
     }
+}
+
+/// What an entry of the log, by its position and payload, asks of the state.
+///
+/// # Errors
+/// When the payload is not one that this version writes.
+pub(crate) fn apply_of_entry(position: LogPosition, payload: &Bytes) -> Result<Apply, io::Error> {
+    let entry = decode_entry(position, payload).map_err(io::Error::other)?;
+    to_apply(&entry)
 }
 
 fn to_apply(entry: &Entry) -> Result<Apply, io::Error> {

@@ -2,7 +2,8 @@
 //!
 //! [`open_volume`] is what `serve` runs at each start and what `recover` runs offline: it mends
 //! what may be mended (docs/operations/recovery-ladder.md), and refuses where a promise is lost.
-//! [`verify_volume`] reads everything and changes nothing.
+//! [`verify_volume`] reads everything and changes nothing; [`salvage`] puts together elsewhere what a
+//! volume still holds.
 
 #[cfg(test)]
 mod formats;
@@ -10,6 +11,7 @@ mod let_go;
 mod order;
 mod rebirth;
 mod refusal;
+mod salvage;
 mod store;
 mod verify;
 mod volume;
@@ -20,6 +22,7 @@ pub(crate) use order::{OrderError, Positions, check_running, log_explains_store}
 pub use rebirth::give_new_identity;
 pub use refusal::Refusal;
 pub(crate) use refusal::describe;
+pub(crate) use salvage::{SalvageError, SalvageReport, salvage};
 pub(crate) use store::order_rebuild;
 pub use verify::{VerifyReport, list_entries, verify_volume};
 pub(crate) use volume::log_identity;

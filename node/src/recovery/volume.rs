@@ -73,7 +73,10 @@ enum IdentityProblem {
         "the volume belongs to cluster {found}, but this node was started for cluster {expected}"
     )]
     OtherCluster { found: Uuid, expected: Uuid },
-    #[error("entry {entry} of the log cannot be read, and no other member is known that has it")]
+    #[error(
+        "entry {entry} of the log cannot be read, and no other member is known that has it: `recover` \
+         lets go of it when the store has applied it, and `export` writes out what the volume holds"
+    )]
     NobodyToRepairFrom { entry: LogPosition },
     #[error("a restore onto this volume has not finished: run it again, or empty the volume")]
     RestoreIncomplete,

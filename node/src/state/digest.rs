@@ -99,9 +99,9 @@ pub(crate) struct QuadHasher {
 }
 
 impl QuadHasher {
-    /// Length of the line that was hashed last.
-    pub(crate) fn line_bytes(&self) -> u64 {
-        self.line.len() as u64
+    /// The line that was hashed last, in canonical N-Quads.
+    pub(crate) fn line(&self) -> &[u8] {
+        &self.line
     }
 
     /// The digest of a dataset that holds this quad alone.

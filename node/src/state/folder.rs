@@ -91,6 +91,58 @@ pub(crate) fn put_in_force(path: &Path, number: u64) -> Result<(), StateError> {
     sync(path)
 }
 
+/// Copies the generation in force at `from` to the folder `to`, where [`super::State::open`] opens it.
+/// No process may have it open. False when there is none. `progress` is told how many bytes of how many
+/// were copied.
+pub(crate) fn copy_store(
+    from: &Path,
+    to: &Path,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<bool, StateError> {
+    if !from.exists() {
+        return Ok(false);
+    }
+    let Some(number) = current(from)? else {
+        return Ok(false);
+    };
+    let target = generation_path(to, number);
+    fs::create_dir_all(&target).map_err(StateError::io(format!(
+        "could not create {}",
+        target.display()
+    )))?;
+    let mut files = Vec::new();
+    for path in entries(&generation_path(from, number))? {
+        let metadata = fs::metadata(&path);
+        let metadata =
+            metadata.map_err(StateError::io(format!("could not read {}", path.display())))?;
+        if metadata.is_file() && path.file_name().is_some_and(is_needed) {
+            files.push((path, metadata.len()));
+        }
+    }
+    let total = files.iter().map(|(_, bytes)| bytes).sum();
+    let mut done = 0;
+    for (path, bytes) in files {
+        let Some(name) = path.file_name() else {
+            continue;
+        };
+        copy(&path, &target.join(name))
+            .map_err(StateError::io(format!("could not copy {}", path.display())))?;
+        done += bytes;
+        progress(done, total);
+    }
+    Ok(true)
+}
+
+/// RocksDB makes its lock and its own logs anew.
+fn is_needed(name: &std::ffi::OsStr) -> bool {
+    name != "LOCK" && !name.to_string_lossy().starts_with("LOG")
+}
+
+/// The bytes alone: a copy may be written to where the original may not.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    io::copy(&mut File::open(from)?, &mut File::create(to)?).map(|_| ())
+}
+
 fn sync(path: &Path) -> Result<(), StateError> {
     File::open(path)
         .and_then(|file| file.sync_all())

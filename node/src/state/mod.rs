@@ -11,6 +11,7 @@ mod command;
 mod digest;
 mod effects;
 mod error;
+mod export;
 mod folder;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
@@ -34,6 +35,7 @@ pub use codec::DecodeError;
 pub use digest::{Digest, ParseDigestError};
 pub use effects::{Command, Effects, RESERVED_GRAPH};
 pub use error::StateError;
+pub use export::WrittenQuads;
 pub use normalise::normalise_quad;
 pub use request::{MAXIMUM_REQUESTS_AN_ENTRY, REMEMBERED_REQUESTS, RequestId, RequestOutcome};
 pub use scrub::{StoreScrub, StoreScrubError};
@@ -43,3 +45,4 @@ pub use view::{Reading, View};
 
 pub(crate) use apply::named;
 pub(crate) use effects::is_reserved_node;
+pub(crate) use folder::copy_store;

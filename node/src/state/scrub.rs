@@ -85,7 +85,7 @@ fn compare(
     for quad in reading.quads() {
         digest = digest.plus(hasher.hash(&quad?));
         quads += 1;
-        bytes += hasher.line_bytes();
+        bytes += hasher.line().len() as u64;
         if quads.is_multiple_of(NOTED_QUADS) {
             progress(quads, kept.quads);
             throttle
@@ -95,15 +95,11 @@ fn compare(
     }
     progress(quads, kept.quads);
     throttle.note(bytes).map_err(Failure::Interrupted)?;
-    Ok(if (digest, quads) == (kept.digest, kept.quads) {
-        StoreScrub::Whole { quads }
-    } else {
-        StoreScrub::Damaged {
+    Ok(match kept.difference_from(digest, quads) {
+        None => StoreScrub::Whole { quads },
+        Some(what) => StoreScrub::Damaged {
             applied: kept.applied,
-            what: format!(
-                "the store holds {quads} quads with digest {digest} instead of {} with {}",
-                kept.quads, kept.digest
-            ),
-        }
+            what,
+        },
     })
 }

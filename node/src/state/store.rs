@@ -36,6 +36,18 @@ pub struct StateStatus {
     pub data_index: u64,
 }
 
+impl StateStatus {
+    /// How a store in which `quads` quads with this digest were found differs from what was applied.
+    pub(crate) fn difference_from(&self, digest: Digest, quads: u64) -> Option<String> {
+        ((digest, quads) != (self.digest, self.quads)).then(|| {
+            format!(
+                "the store holds {quads} quads with digest {digest} instead of {} with {}",
+                self.quads, self.digest
+            )
+        })
+    }
+}
+
 /// What readers see; replaced as a whole after each commit.
 #[derive(Debug)]
 struct Published {

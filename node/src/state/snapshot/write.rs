@@ -52,11 +52,8 @@ pub(crate) fn write(
         }
     }
     flush(&mut frames, Kind::Quads, &mut payload)?;
-    if (digest, quads) != (status.digest, status.quads) {
-        return Err(StateError::Inconsistent(format!(
-            "the store holds {quads} quads with digest {digest} instead of {} with {}",
-            status.quads, status.digest
-        )));
+    if let Some(difference) = status.difference_from(digest, quads) {
+        return Err(StateError::Inconsistent(difference));
     }
 
     for (id, place) in requests.iter() {
