@@ -403,7 +403,7 @@ async fn the_volume_of_an_only_member_that_is_refused_is_exported_and_restored()
         if members[0].digest != digest {
             return Err(format!("restored {}, expected {digest}", members[0].digest));
         }
-        kept(&written, &target.numbers(None, "export").await?)
+        kept(&written, &target.numbers(Some(0), "export").await?)
     })
     .await;
 }
