@@ -1,10 +1,11 @@
 //! A replicated SPARQL 1.1 database node.
 //!
 //! Dependencies point one way:
-//! `disk <- identity, log, state <- recovery, sparql <- raft <- scrub, http, grpc <- commands`.
+//! `disk <- identity, log, state <- entry, snapshots <- recovery, sparql <- raft <- scrub, http, grpc <- commands`.
 
 pub mod commands;
 pub mod disk;
+mod entry;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -18,6 +19,7 @@ pub mod position;
 pub mod raft;
 pub mod recovery;
 pub mod scrub;
+pub mod snapshots;
 pub mod sparql;
 pub mod state;
 #[cfg(test)]

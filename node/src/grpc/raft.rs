@@ -15,8 +15,9 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::position::LogPosition;
 use crate::raft::{
     CodecError, EnvelopeError, Node, StoredMembership, TypeConfig, decode_entry, log_id_message,
-    read_log_id, read_membership, read_vote, receive_snapshot, vote_message,
+    read_log_id, read_membership, read_vote, vote_message,
 };
+use crate::snapshots::receive_snapshot;
 
 #[derive(Debug)]
 pub(super) struct RaftService {

@@ -1,34 +1,25 @@
-//! Entries, memberships and votes as bytes, on the wire and on the disk.
-//!
-//! A payload is one byte for its kind and then, for a command, the encoding of the state module,
-//! and for a membership, the protocol's `Membership` message. Both have stored fixtures.
+//! Between openraft's types and the protocol's: what stands in the log, in the store and on the wire.
+//! All of it has stored fixtures.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use openraft::EntryPayload;
 use prost::Message as _;
-use quadraft_protocol::{NodeId, v1};
+use quadraft_protocol::v1;
 
 use super::types::{
     EncodedCommand, Entry, LogId, MemberAddresses, Membership, Payload, StoredMembership, Vote,
     to_log_id, to_position,
 };
+use crate::entry::{Content, EntryError};
 use crate::position::LogPosition;
-
-const BLANK: u8 = 0;
-const COMMAND: u8 = 1;
-const MEMBERSHIP: u8 = 2;
 
 /// Bytes that are not what they should be.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CodecError {
-    #[error("an entry's payload is empty")]
-    Empty,
-    #[error("an entry's payload has the unknown kind {0}")]
-    UnknownKind(u8),
-    #[error("a blank entry carries {0} bytes")]
-    BlankWithContent(usize),
+    #[error(transparent)]
+    Entry(#[from] EntryError),
     #[error("a membership does not decode")]
     Membership(#[source] prost::DecodeError),
     #[error("a membership names voters that are not members: {0}")]
@@ -39,37 +30,27 @@ pub(crate) enum CodecError {
 
 /// The payload of an entry as it stands in the log.
 pub(crate) fn encode_payload(payload: &Payload) -> Bytes {
+    to_content(payload).encode()
+}
+
+/// The same before it is encoded.
+pub(crate) fn to_content(payload: &Payload) -> Content {
     match payload {
-        EntryPayload::Blank => Bytes::from_static(&[BLANK]),
-        EntryPayload::Normal(EncodedCommand(command)) => {
-            let mut bytes = BytesMut::with_capacity(1 + command.len());
-            bytes.put_u8(COMMAND);
-            bytes.extend_from_slice(command);
-            bytes.freeze()
-        }
+        EntryPayload::Blank => Content::Blank,
+        EntryPayload::Normal(EncodedCommand(command)) => Content::Command(command.clone()),
         EntryPayload::Membership(membership) => {
-            let mut bytes = BytesMut::new();
-            bytes.put_u8(MEMBERSHIP);
-            bytes.extend_from_slice(&membership_message(None, membership).encode_to_vec());
-            bytes.freeze()
+            Content::Membership(membership_message(None, membership))
         }
     }
 }
 
 /// The inverse of [`encode_payload`].
 pub(crate) fn decode_payload(bytes: &Bytes) -> Result<Payload, CodecError> {
-    let kind = *bytes.first().ok_or(CodecError::Empty)?;
-    match kind {
-        BLANK if bytes.len() == 1 => Ok(EntryPayload::Blank),
-        BLANK => Err(CodecError::BlankWithContent(bytes.len() - 1)),
-        COMMAND => Ok(EntryPayload::Normal(EncodedCommand(bytes.slice(1..)))),
-        MEMBERSHIP => {
-            let message =
-                v1::Membership::decode(bytes.slice(1..)).map_err(CodecError::Membership)?;
-            Ok(EntryPayload::Membership(read_membership(&message)?.1))
-        }
-        other => Err(CodecError::UnknownKind(other)),
-    }
+    Ok(match Content::decode(bytes)? {
+        Content::Blank => EntryPayload::Blank,
+        Content::Command(command) => EntryPayload::Normal(EncodedCommand(command)),
+        Content::Membership(message) => EntryPayload::Membership(read_membership(&message)?.1),
+    })
 }
 
 /// An entry from its position and payload.
@@ -90,24 +71,6 @@ pub(crate) fn decode_stored_membership(bytes: &[u8]) -> Result<StoredMembership,
     let message = v1::Membership::decode(bytes).map_err(CodecError::Membership)?;
     let (log_id, membership) = read_membership(&message)?;
     Ok(StoredMembership::new(log_id, membership))
-}
-
-/// Whether a membership, as the state keeps it, has `node_id` as its only voter.
-pub(crate) fn is_only_voter(membership: &[u8], node_id: NodeId) -> bool {
-    decode_stored_membership(membership).is_ok_and(|stored| {
-        let mut voters = stored.membership().voter_ids().peekable();
-        voters.peek().is_some() && voters.all(|voter| voter == node_id.0)
-    })
-}
-
-/// The membership that an entry holds, if it holds one, as the state keeps it.
-pub(crate) fn membership_in_entry(position: LogPosition, payload: &Bytes) -> Option<Vec<u8>> {
-    match decode_payload(payload).ok()? {
-        EntryPayload::Membership(membership) => Some(encode_stored_membership(
-            &StoredMembership::new(Some(to_log_id(position)), membership),
-        )),
-        _ => None,
-    }
 }
 
 pub(crate) fn membership_message(
@@ -248,10 +211,14 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_that_is_not_one_is_an_error() {
-        for bytes in [&b""[..], b"\0more", b"\x07", b"\x02\xff\xff\xff"] {
-            assert!(decode_payload(&Bytes::copy_from_slice(bytes)).is_err());
-        }
+    fn what_an_entry_asks_of_the_state_is_the_same_by_both_ways() {
+        let position = LogPosition { term: 3, index: 9 };
+        let payload = encode_payload(&EntryPayload::Membership(membership()));
+        let stored = StoredMembership::new(Some(to_log_id(position)), membership());
+        assert_eq!(
+            crate::entry::membership_in_entry(position, &payload),
+            Some(encode_stored_membership(&stored))
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::node::Node;
-use crate::scrub::{StoreRemedy, remedy};
+use super::remedy::{StoreRemedy, remedy};
 
 /// What was found out about the store.
 #[derive(Debug)]

@@ -10,13 +10,13 @@ use quadraft_protocol::{NodeId, v1};
 
 use super::codec::{
     decode_payload, decode_stored_membership, encode_payload, encode_stored_membership,
-    membership_in_entry,
 };
 use super::peers::{LocalIdentity, Peers};
 use super::seen::{Marks, SeenFile, SeenMember, SeenTable};
 use crate::disk::simulated::SimulatedDisk;
 use crate::disk::twin::{COPY_BYTES, file_of_copies};
 use crate::disk::{SharedFileSystem, TwinError};
+use crate::entry::membership_in_entry;
 use crate::position::LogPosition;
 
 /// The payload of an entry, or, with a first byte of 3, a membership as the state keeps it.
@@ -24,13 +24,14 @@ use crate::position::LogPosition;
 /// What is read is, written and read again, the same.
 pub fn raft_payload(data: &[u8]) {
     let bytes = Bytes::copy_from_slice(data);
+    let position = LogPosition { term: 2, index: 9 };
+    let stored = membership_in_entry(position, &bytes);
     if let Ok(payload) = decode_payload(&bytes) {
         let again = decode_payload(&encode_payload(&payload)).expect("what was written is read");
         assert_eq!(again, payload);
-    }
-    let position = LogPosition { term: 2, index: 9 };
-    if let Some(stored) = membership_in_entry(position, &bytes) {
-        decode_stored_membership(&stored).expect("what was written is read");
+        if let Some(stored) = stored {
+            decode_stored_membership(&stored).expect("what was written is read");
+        }
     }
     if let Some((3, stored)) = data.split_first()
         && let Ok(membership) = decode_stored_membership(stored)

@@ -12,11 +12,11 @@ mod node;
 mod order_watch;
 mod peers;
 mod reads;
+mod remedy;
 mod repair;
 mod retirement;
 mod seen;
 mod set_back;
-mod snapshots;
 mod space;
 mod state_machine;
 mod status;
@@ -35,20 +35,15 @@ pub use reads::Consistency;
 pub use repair::{PeerEntry, RepairSource};
 pub use retirement::{Retired, Retirement};
 pub use seen::SetBack;
-pub use snapshots::SnapshotError;
 pub use space::{Room, SpaceLimits, SpaceStatus};
 
 pub(crate) use codec::{
-    CodecError, addresses, decode_entry, encode_stored_membership, is_only_voter, log_id_message,
-    membership_in_entry, position_message, read_log_id, read_membership, read_vote,
+    CodecError, addresses, decode_entry, encode_stored_membership, log_id_message,
+    position_message, read_log_id, read_membership, read_vote,
     stored_membership_message as membership_message_of, vote_message,
 };
 pub(crate) use membership::Step as MembershipStep;
 pub(crate) use network::SNAPSHOT_CHUNK_BYTES;
+pub(crate) use node::ShowsScrub;
 pub(crate) use peers::EnvelopeError;
-pub(crate) use repair::other_members;
-pub(crate) use snapshots::{
-    SnapshotFile, SnapshotKeeper, SnapshotScrub, SnapshotScrubError, Snapshots, receive_snapshot,
-};
-pub(crate) use state_machine::apply_of_entry;
 pub(crate) use types::{MemberAddresses, Membership, StoredMembership, TypeConfig, to_log_id};

@@ -19,8 +19,8 @@ use super::codec::{
     encode_payload, log_id_message, read_log_id, read_vote, stored_membership_message, vote_message,
 };
 use super::peers::Peers;
-use super::snapshots::SnapshotFile;
 use super::types::{MemberAddresses, TypeConfig, Vote, to_position};
+use crate::snapshots::SnapshotFile;
 
 /// Above every entry that is accepted (see the request bounds of the HTTP edge).
 pub(super) const MAXIMUM_MESSAGE_BYTES: usize = 256 * 1024 * 1024;

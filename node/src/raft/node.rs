@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use openraft::async_runtime::watch::WatchReceiver as _;
@@ -23,7 +23,6 @@ use super::repair::{
 use super::retirement::{Retired, Retirement};
 use super::seen::SeenFile;
 use super::set_back::{ask_members, start_remembering};
-use super::snapshots::{SnapshotFile, SnapshotKeeper, Snapshots};
 use super::space::{Space, SpaceLimits, SpaceWatch, start_handing_over};
 use super::state_machine::StateMachine;
 use super::types::TypeConfig;
@@ -34,7 +33,7 @@ use crate::log::{LogOptions, LogStore, OpenedLog};
 use crate::planted::{Bug, is_planted};
 use crate::position::LogPosition;
 use crate::recovery::Volume;
-use crate::scrub::ScrubMonitor;
+use crate::snapshots::{SnapshotFile, SnapshotKeeper, Snapshots};
 use crate::sparql::update::EvaluationLimits;
 use crate::state::State;
 
@@ -82,6 +81,11 @@ pub enum StopReason {
     CoreStopped(String),
 }
 
+/// Who knows how far scrubbing is.
+pub(crate) trait ShowsScrub: std::fmt::Debug + Send + Sync {
+    fn message(&self) -> v1::Scrub;
+}
+
 /// A running node.
 #[derive(Debug)]
 pub struct Node {
@@ -100,7 +104,7 @@ pub struct Node {
     stopping: AtomicBool,
     last_contact: Mutex<Option<Instant>>,
     divergences: Mutex<Vec<v1::Divergence>>,
-    scrub: ScrubMonitor,
+    scrub: OnceLock<Arc<dyn ShowsScrub>>,
     pub(super) damaged_store: DamagedStore,
     data: PathBuf,
     _lock: VolumeLock,
@@ -312,7 +316,7 @@ impl PreparedNode {
             stopping: AtomicBool::new(false),
             last_contact: Mutex::new(None),
             divergences: Mutex::default(),
-            scrub: ScrubMonitor::default(),
+            scrub: OnceLock::new(),
             damaged_store: DamagedStore::default(),
             data: self.data,
             _lock: self.lock,
@@ -526,9 +530,16 @@ impl Node {
         &self.keeper
     }
 
-    /// How far scrubbing is.
-    pub(crate) fn scrub(&self) -> &ScrubMonitor {
-        &self.scrub
+    /// Has the status show how far scrubbing is; the first who says so is asked.
+    pub(crate) fn show_scrub(&self, scrub: Arc<dyn ShowsScrub>) {
+        let _ = self.scrub.set(scrub);
+    }
+
+    /// How far scrubbing is; all zero when it is off.
+    pub(super) fn scrub(&self) -> v1::Scrub {
+        self.scrub
+            .get()
+            .map_or_else(v1::Scrub::default, |scrub| scrub.message())
     }
 
     /// Whether anybody else may have what is damaged here.

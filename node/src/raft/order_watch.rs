@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::snapshots::SnapshotKeeper;
 use crate::log::LogStore;
 use crate::position::LogPosition;
 use crate::recovery::{OrderError, Positions, check_running, log_explains_store};
+use crate::snapshots::SnapshotKeeper;
 
 /// Watches the order in which log, vote, store and snapshot stand.
 #[derive(Clone, Debug)]

@@ -8,8 +8,9 @@ use futures::future::join_all;
 use quadraft_protocol::NodeId;
 
 use super::peers::Peers;
-use super::repair::{PeerEntries, other_members};
+use super::repair::PeerEntries;
 use super::seen::{SeenFile, SetBack};
+use crate::entry::other_members;
 use crate::log::LogStore;
 use crate::state::State;
 

@@ -4,23 +4,21 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot};
-use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use openraft::{OptionalSend, RaftSnapshotBuilder};
 
-use super::codec::{CodecError, decode_entry, decode_stored_membership, encode_stored_membership};
+use super::codec::{CodecError, decode_stored_membership, to_content};
 use super::order_watch::OrderWatch;
-use super::snapshots::{SnapshotError, SnapshotFile, SnapshotKeeper};
 use super::space::{Room, Space};
 use super::types::{
-    Applied, EncodedCommand, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig, to_log_id,
-    to_position,
+    Applied, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig, to_log_id, to_position,
 };
 use crate::log::LogStore;
 use crate::planted::{Bug, is_planted};
 use crate::position::LogPosition;
-use crate::state::{Apply, Command};
+use crate::snapshots::{SnapshotError, SnapshotFile, SnapshotKeeper};
+use crate::state::Apply;
 
 type RaftSnapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotFile>;
 
@@ -92,25 +90,10 @@ impl StateMachine {
     }
 }
 
-/// What an entry of the log, by its position and payload, asks of the state.
-///
-/// # Errors
-/// When the payload is not one that this version writes.
-pub(crate) fn apply_of_entry(position: LogPosition, payload: &Bytes) -> Result<Apply, io::Error> {
-    let entry = decode_entry(position, payload).map_err(io::Error::other)?;
-    to_apply(&entry)
-}
-
 fn to_apply(entry: &Entry) -> Result<Apply, io::Error> {
-    Ok(match &entry.payload {
-        EntryPayload::Blank => Apply::Blank,
-        EntryPayload::Membership(membership) => Apply::Membership(encode_stored_membership(
-            &StoredMembership::new(Some(entry.log_id), membership.clone()),
-        )),
-        EntryPayload::Normal(EncodedCommand(bytes)) => {
-            Apply::Command(Command::decode(bytes).map_err(io::Error::other)?)
-        }
-    })
+    let content = to_content(&entry.payload);
+    let position = to_position(&entry.log_id);
+    content.into_apply(position).map_err(io::Error::other)
 }
 
 fn stored_membership(bytes: Option<&[u8]>) -> Result<StoredMembership, CodecError> {

@@ -45,7 +45,7 @@ impl Node {
             divergences: self.divergences(),
             unreadable: messages(self.log().unreadable()),
             repaired_from_peers: messages(self.repaired_from_peers()),
-            scrub: Some(self.scrub().message()),
+            scrub: Some(self.scrub()),
             disk_available_bytes: space.available_bytes,
             disk_is_short: space.is_short(),
         }

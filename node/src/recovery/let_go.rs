@@ -11,7 +11,7 @@ use crate::disk::{SharedFileSystem, keep_copy};
 use crate::log::OpenedLog;
 use crate::planted::{Bug, is_planted};
 use crate::position::LogPosition;
-use crate::raft::{SnapshotFile, Snapshots};
+use crate::snapshots::{SnapshotFile, Snapshots};
 use crate::state::State;
 
 /// Whether every entry that cannot be read was applied, in the store or in a snapshot, and there is

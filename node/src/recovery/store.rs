@@ -6,7 +6,7 @@ use quadraft_protocol::RecoveryReport;
 
 use super::volume::{OpenOptions, StorePlace};
 use crate::disk::{FileSystem, SharedFileSystem, quarantine, remove_durably, write_durably};
-use crate::raft::{SnapshotError, SnapshotFile, Snapshots};
+use crate::snapshots::{SnapshotError, SnapshotFile, Snapshots};
 use crate::state::{State, StateError};
 
 /// Why derived data could not be opened or rebuilt.

@@ -12,7 +12,7 @@ use super::volume::log_identity;
 use crate::disk::{OpenMode, SharedFileSystem, TwinError};
 use crate::identity::{IdentityError, SuperblockFile, VolumeState, VoteError, VoteFile};
 use crate::log::{InspectedLog, LogError, inspect_log};
-use crate::raft::Snapshots;
+use crate::snapshots::Snapshots;
 
 /// What `verify` found.
 #[derive(Clone, Debug, Default, Serialize)]

@@ -18,7 +18,7 @@ use crate::identity::{
 };
 use crate::log::{LogError, LogIdentity, LogOptions, OpenedLog, RecordKind, open_log};
 use crate::position::LogPosition;
-use crate::raft::{SnapshotFile, Snapshots};
+use crate::snapshots::{SnapshotFile, Snapshots};
 use crate::state::State;
 
 /// How a volume is opened.
@@ -402,7 +402,7 @@ fn known_membership(
             .filter_map(|index| log.contents.get(index))
             .find_map(|location| {
                 let payload = readers.read(&location).ok()?;
-                crate::raft::membership_in_entry(location.position, &payload.into())
+                crate::entry::membership_in_entry(location.position, &payload.into())
             })
     };
     state.membership().or_else(in_snapshot).or_else(in_log)
@@ -416,7 +416,7 @@ fn what_nobody_can_repair(
     identity: &Superblock,
 ) -> Option<IdentityProblem> {
     let first = log.contents.unreadable().next()?;
-    let others = crate::raft::other_members(membership, identity.node_id);
+    let others = crate::entry::other_members(membership, identity.node_id);
     others
         .is_empty()
         .then_some(IdentityProblem::NobodyToRepairFrom {
@@ -465,7 +465,7 @@ fn mend(
 }
 
 fn vote_not_raised(error: crate::identity::VoteError) -> DerivedError {
-    DerivedError::Snapshot(crate::raft::SnapshotError::Io {
+    DerivedError::Snapshot(crate::snapshots::SnapshotError::Io {
         action: "take up the term of a snapshot in",
         path: PathBuf::from("vote"),
         source: std::io::Error::other(error),
@@ -477,7 +477,7 @@ pub(super) fn purge_through(
     log: &mut OpenedLog,
     position: LogPosition,
 ) -> Result<(), DerivedError> {
-    let as_snapshot_error = |error: LogError| crate::raft::SnapshotError::Io {
+    let as_snapshot_error = |error: LogError| crate::snapshots::SnapshotError::Io {
         action: "purge the log through",
         path: PathBuf::from("log"),
         source: if error.is_out_of_space() {

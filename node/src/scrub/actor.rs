@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
 
+use super::monitor::ScrubMonitor;
 use super::pace::Pace;
 use super::parts::{
     DerivedPart, IDENTITY_BYTES, LogPart, PartError, scrub_identity, scrub_log, scrub_snapshot,
@@ -44,10 +45,13 @@ pub fn start_scrubbing(node: &Arc<Node>, options: ScrubOptions) -> io::Result<Op
     if !options.is_on() {
         return Ok(None);
     }
+    let monitor = Arc::<ScrubMonitor>::default();
+    node.show_scrub(monitor.clone());
     let (sender, stop) = channel();
     let actor = Actor {
         record: Record::read(node.snapshots().file_system(), node.data()),
         node: node.clone(),
+        monitor,
         options,
         runtime: Handle::current(),
         started: Instant::now(),
@@ -83,20 +87,21 @@ impl Rest {
 /// Reads at the pace that is set, and shows how far it is.
 struct PacedReading<'a> {
     rest: &'a mut Rest,
-    node: &'a Node,
+    monitor: &'a ScrubMonitor,
 }
 
 impl Throttle for PacedReading<'_> {
     fn note(&mut self, bytes: u64) -> Result<(), Interrupted> {
         let pause = self.rest.pace.pause(bytes, self.rest.started.elapsed());
         self.rest.wait(pause)?;
-        self.node.scrub().add_bytes(bytes);
+        self.monitor.add_bytes(bytes);
         Ok(())
     }
 }
 
 struct Actor {
     node: Arc<Node>,
+    monitor: Arc<ScrubMonitor>,
     options: ScrubOptions,
     runtime: Handle,
     record: Record,
@@ -132,7 +137,7 @@ impl Actor {
         match next(&self.record, &self.options, times) {
             Step::Wait(time) => {
                 let until_ms = times.now_ms.saturating_add(milliseconds(time));
-                self.node.scrub().show_record(&self.record, Some(until_ms));
+                self.monitor.show_record(&self.record, Some(until_ms));
                 self.rest.wait(time.min(LONGEST_REST))
             }
             Step::Begin => {
@@ -148,13 +153,13 @@ impl Actor {
     fn keep_record(&self) {
         self.record
             .write(self.node.snapshots().file_system(), self.node.data());
-        self.node.scrub().show_record(&self.record, None);
+        self.monitor.show_record(&self.record, None);
     }
 
     fn go_on(&mut self, part: Part) -> Result<(), Interrupted> {
         match self.scrub(part) {
             Ok(mut tally) => {
-                tally.checked_bytes = self.node.scrub().bytes_done();
+                tally.checked_bytes = self.monitor.bytes_done();
                 self.failed = None;
                 self.tell(part, &tally);
                 self.record.finish(part, tally, now_ms());
@@ -193,7 +198,7 @@ impl Actor {
         let node = self.node.clone();
         let mut reading = PacedReading {
             rest: &mut self.rest,
-            node: &node,
+            monitor: &self.monitor,
         };
         let total = match part {
             Part::Identity => IDENTITY_BYTES,
@@ -204,7 +209,7 @@ impl Actor {
                 .map_or(0, |snapshot| snapshot.summary().bytes),
             Part::Store => node.state().quads().saturating_mul(ESTIMATED_QUAD_BYTES),
         };
-        node.scrub().begin_part(part, total);
+        self.monitor.begin_part(part, total);
         match part {
             Part::Identity => scrub_identity(node.log(), &mut reading),
             Part::Log => {
@@ -216,7 +221,7 @@ impl Actor {
                 Ok(self.settle_derived(part))
             }
             Part::Store => {
-                let mut progress = |done, total| node.scrub().estimate_total(done, total);
+                let mut progress = |done, total| self.monitor.estimate_total(done, total);
                 let part = scrub_store(node.state(), &mut reading, &mut progress)?;
                 Ok(self.settle_derived(part))
             }

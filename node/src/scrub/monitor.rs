@@ -6,10 +6,11 @@ use quadraft_protocol::v1;
 
 use super::record::{Record, Round};
 use super::schedule::Part;
+use crate::raft::ShowsScrub;
 
 /// What scrubbing shows of itself.
 #[derive(Debug, Default)]
-pub(crate) struct ScrubMonitor(Mutex<Shown>);
+pub(super) struct ScrubMonitor(Mutex<Shown>);
 
 #[derive(Clone, Debug, Default)]
 struct Shown {
@@ -64,9 +65,10 @@ impl ScrubMonitor {
     pub(super) fn bytes_done(&self) -> u64 {
         self.shown().bytes_done
     }
+}
 
-    /// As the status has it.
-    pub(crate) fn message(&self) -> v1::Scrub {
+impl ShowsScrub for ScrubMonitor {
+    fn message(&self) -> v1::Scrub {
         let shown = self.shown().clone();
         v1::Scrub {
             enabled: shown.is_on,

@@ -3,7 +3,7 @@
 use crate::disk::{Interrupted, Throttle, Twin};
 use crate::log::{LogScrubError, LogStore, Lost, ScrubbedChain};
 use crate::position::LogPosition;
-use crate::raft::{SnapshotKeeper, SnapshotScrub, SnapshotScrubError};
+use crate::snapshots::{SnapshotKeeper, SnapshotScrub, SnapshotScrubError};
 use crate::state::{State, StoreScrub, StoreScrubError};
 
 use super::record::Tally;

@@ -8,16 +8,17 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use prost::Message as _;
 use quadraft_protocol::v1::repair_client::RepairClient;
-use quadraft_protocol::{NodeId, connect_peer, v1};
+use quadraft_protocol::{connect_peer, v1};
 use tonic::transport::Channel;
 
-use super::super::codec::{decode_stored_membership, position_message};
+use super::super::codec::position_message;
 use super::super::network::{CONNECT_TIMEOUT, MAXIMUM_MESSAGE_BYTES};
 use super::super::peers::Peers;
 use super::super::seen::SeenMember;
-use super::super::snapshots::{SnapshotFile, Snapshots, receive_snapshot};
 use super::{Fetched, PeerEntries, PeerEntry};
+use crate::entry::other_members;
 use crate::position::LogPosition;
+use crate::snapshots::{SnapshotFile, Snapshots, receive_snapshot};
 use crate::state::State;
 
 const FETCH_DEADLINE: Duration = Duration::from_secs(20);
@@ -46,19 +47,6 @@ impl MemberEntries {
         let membership = applied.as_deref().or(self.membership.as_deref());
         other_members(membership, self.peers.identity().node_id)
     }
-}
-
-/// The peer addresses of all members but this one, as an applied membership has them.
-pub(crate) fn other_members(membership: Option<&[u8]>, own: NodeId) -> BTreeMap<u64, String> {
-    let Some(Ok(stored)) = membership.map(decode_stored_membership) else {
-        return BTreeMap::new();
-    };
-    stored
-        .membership()
-        .nodes()
-        .filter(|(node_id, _)| **node_id != own.0)
-        .map(|(node_id, addresses)| (*node_id, addresses.peer.clone()))
-        .collect()
 }
 
 #[async_trait]

@@ -22,10 +22,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::seen::SeenMember;
-use super::snapshots::{SnapshotFile, Snapshots};
 use crate::position::LogPosition;
+use crate::snapshots::{SnapshotFile, Snapshots};
 
-pub(crate) use members::{MemberEntries, other_members};
+pub(crate) use members::MemberEntries;
 pub(crate) use repairer::{RepairError, Repairer};
 pub(crate) use snapshot::settle;
 pub use source::RepairSource;

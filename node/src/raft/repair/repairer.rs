@@ -9,12 +9,12 @@ use prometheus_client::registry::Registry;
 use quadraft_protocol::NodeId;
 use tokio::sync::{Notify, watch};
 
-use super::super::snapshots::{SnapshotFile, Snapshots};
 use super::figures::RepairFigures;
 use super::round::{Elsewhere, Round};
 use super::{PeerEntries, PeerEntry};
 use crate::log::{LogError, LogStore};
 use crate::position::LogPosition;
+use crate::snapshots::{SnapshotFile, Snapshots};
 use crate::state::State;
 
 /// Names asked for in one call.

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use quadraft_protocol::NodeId;
 
-use super::super::snapshots::{SnapshotError, SnapshotFile, SnapshotKeeper, Snapshots};
 use super::{RepairError, Repairer};
 use crate::identity::StoredVote;
 use crate::log::LogStore;
 use crate::position::LogPosition;
+use crate::snapshots::{SnapshotError, SnapshotFile, SnapshotKeeper, Snapshots};
 
 /// Before the Raft core starts: waits until every entry can be read, or is held by a snapshot that
 /// was put in its place.

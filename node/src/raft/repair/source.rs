@@ -7,10 +7,10 @@ use quadraft_protocol::v1;
 
 use super::super::peers::{EnvelopeError, Peers};
 use super::super::seen::SeenMember;
-use super::super::snapshots::{SnapshotError, SnapshotFile, Snapshots};
 use super::PeerEntry;
 use crate::log::LogStore;
 use crate::position::LogPosition;
+use crate::snapshots::{SnapshotError, SnapshotFile, Snapshots};
 
 /// What this node gives to peers that cannot read an entry.
 #[derive(Debug)]

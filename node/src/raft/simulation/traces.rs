@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use quadraft_protocol::NodeId;
 
-use super::super::snapshots::SnapshotKeeper;
 use super::cluster::{DATA, open_options, place_of};
 use crate::disk::SharedFileSystem;
 use crate::disk::simulated::{Damage, Operation, OperationKind, SimulatedDisk};
@@ -17,6 +16,7 @@ use crate::identity::StoredVote;
 use crate::log::{Completion, LogStore};
 use crate::position::LogPosition;
 use crate::recovery::open_volume;
+use crate::snapshots::SnapshotKeeper;
 use crate::state::Apply;
 
 /// Where the identifiers of a segment end, and how long it is, in what the simulated nodes write.

@@ -21,11 +21,11 @@ use super::super::node::Node;
 use super::super::peers::Peers;
 use super::super::repair::{Fetched, PeerEntries, RepairSource};
 use super::super::seen::SeenMember;
-use super::super::snapshots::{SnapshotFile, Snapshots, receive_snapshot};
 use super::super::state_machine::StateMachine;
 use super::super::types::{MemberAddresses, TypeConfig, Vote, to_position, to_stored_vote};
 use super::history::History;
 use crate::position::LogPosition;
+use crate::snapshots::{SnapshotFile, Snapshots, receive_snapshot};
 
 type Raft = openraft::Raft<TypeConfig, StateMachine>;
 type Response<T> = Result<T, RPCError<TypeConfig>>;

@@ -11,7 +11,7 @@ use crate::disk::{SharedFileSystem, Unthrottled};
 use crate::log::InspectedLog;
 use crate::planted::{Bug, is_planted};
 use crate::position::LogPosition;
-use crate::raft::{SnapshotFile, Snapshots};
+use crate::snapshots::{SnapshotFile, Snapshots};
 use crate::state::{State, StateError, StoreScrub, copy_store};
 
 /// A store in `scratch` with the newest of what is whole.

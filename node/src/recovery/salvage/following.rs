@@ -5,10 +5,10 @@ use quadraft_protocol::NodeId;
 
 use super::super::refusal::describe;
 use super::{Progress, SalvageError, SalvageReport};
+use crate::entry::{Content, is_only_voter, membership_in_entry};
 use crate::log::{EntryLocation, InspectedLog};
 use crate::planted::{Bug, is_planted};
 use crate::position::LogPosition;
-use crate::raft::{apply_of_entry, is_only_voter, membership_in_entry};
 use crate::state::{Apply, State};
 
 /// Entries and bytes applied in one store transaction.
@@ -209,7 +209,9 @@ fn replay(
 
 fn read_apply(log: &InspectedLog, index: u64) -> Result<(LogPosition, Apply, usize), String> {
     let (location, payload) = read(log, index)?;
-    let apply = apply_of_entry(location.position, &payload).map_err(|error| describe(&error))?;
+    let apply = Content::decode(&payload)
+        .and_then(|content| content.into_apply(location.position))
+        .map_err(|error| describe(&error))?;
     Ok((location.position, apply, payload.len()))
 }
 

@@ -5,18 +5,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use oxrdf::{GraphName, Literal, NamedNode, Quad};
+use quadraft_protocol::v1;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::*;
 use crate::disk::RealFileSystem;
+use crate::entry::Content;
 use crate::identity::{StoredVote, VoteFile};
 use crate::log::{LogOptions, RecordKind};
 use crate::position::LogPosition;
-use crate::raft::{
-    MemberAddresses, Membership, StoredMembership, apply_of_entry, encode_stored_membership,
-};
 use crate::recovery::{OpenOptions, StorePlace, open_volume};
 use crate::state::{Command, Effects, RequestId};
 
@@ -84,26 +84,28 @@ fn expected(applied: u64) -> BTreeSet<String> {
     quads
 }
 
-fn payload(index: u64, own: u64, voters: u64) -> Vec<u8> {
+fn payload(index: u64, own: u64, voters: u64) -> Bytes {
     if index == 0 {
-        let members: BTreeMap<u64, MemberAddresses> = (own..own + voters)
-            .map(|node_id| {
-                let addresses = MemberAddresses {
-                    peer: format!("host-{node_id}:7879"),
-                    http: format!("host-{node_id}:7878"),
-                };
-                (node_id, addresses)
-            })
-            .collect();
-        let membership = Membership::new(vec![members.keys().copied().collect()], members).unwrap();
-        let message = encode_stored_membership(&StoredMembership::new(None, membership));
-        return [&[2], message.as_slice()].concat();
+        let members: Vec<u64> = (own..own + voters).collect();
+        let membership = v1::Membership {
+            log_id: None,
+            members: members
+                .iter()
+                .map(|node_id| v1::Member {
+                    node_id: *node_id,
+                    peer_address: format!("host-{node_id}:7879"),
+                    http_address: format!("host-{node_id}:7878"),
+                })
+                .collect(),
+            configurations: vec![v1::VoterSet { voters: members }],
+        };
+        return Content::Membership(membership).encode();
     }
     let command = Command {
         base_index: index - 1,
         requests: vec![(RequestId::from_key(&index.to_string()), effects(index))],
     };
-    [&[1], command.encode().as_slice()].concat()
+    Content::Command(command.encode().into()).encode()
 }
 
 fn volume(recipe: Recipe) -> tempfile::TempDir {
@@ -149,7 +151,8 @@ fn volume(recipe: Recipe) -> tempfile::TempDir {
     append(RecordKind::Committed, recipe.committed, b"");
     for (index, payload) in (0..).zip(&payloads) {
         if recipe.applied.is_some_and(|applied| index <= applied) {
-            let apply = apply_of_entry(at(index), &payload.clone().into()).unwrap();
+            let content = Content::decode(payload).unwrap();
+            let apply = content.into_apply(at(index)).unwrap();
             volume.state.apply(&[(at(index), apply)]).unwrap();
         }
         if recipe.snapshot == Some(index) {

@@ -20,8 +20,8 @@ use crate::disk::{SharedFileSystem, Unthrottled, VolumeLock};
 use crate::identity::StoredVote;
 use crate::log::{LogOptions, LogStore, OpenedLog};
 use crate::position::LogPosition;
-use crate::raft::SnapshotKeeper;
 use crate::recovery::{OpenOptions, StorePlace, open_volume};
+use crate::snapshots::SnapshotKeeper;
 use crate::state::{Apply, Command, Effects, RequestId, State};
 use quadraft_protocol::{NodeId, RecoveryReport};
 
