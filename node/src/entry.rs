@@ -133,32 +133,31 @@ pub(crate) fn is_only_voter(membership: &[u8], node_id: NodeId) -> bool {
     })
 }
 
+/// A membership with these sets of voters.
+#[cfg(test)]
+pub(crate) fn example_membership(sets: &[&[u64]], members: &[u64]) -> v1::Membership {
+    let sets = sets.iter().map(|voters| v1::VoterSet {
+        voters: voters.to_vec(),
+    });
+    let members = members.iter().map(|node_id| v1::Member {
+        node_id: *node_id,
+        peer_address: format!("host-{node_id}:7879"),
+        http_address: format!("host-{node_id}:7878"),
+    });
+    v1::Membership {
+        log_id: None,
+        configurations: sets.collect(),
+        members: members.collect(),
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::example_membership as membership;
     use super::*;
 
     const AT: LogPosition = LogPosition { term: 3, index: 9 };
-
-    fn membership(sets: &[&[u64]], members: &[u64]) -> v1::Membership {
-        v1::Membership {
-            log_id: None,
-            configurations: sets
-                .iter()
-                .map(|voters| v1::VoterSet {
-                    voters: voters.to_vec(),
-                })
-                .collect(),
-            members: members
-                .iter()
-                .map(|node_id| v1::Member {
-                    node_id: *node_id,
-                    peer_address: format!("host-{node_id}:7879"),
-                    http_address: format!("host-{node_id}:7878"),
-                })
-                .collect(),
-        }
-    }
 
     #[test]
     fn every_kind_of_payload_is_read_as_it_was_written() {

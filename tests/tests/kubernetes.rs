@@ -338,6 +338,38 @@ async fn a_refused_volume_is_fenced_recovered_by_a_job_and_the_member_returns() 
     .await;
 }
 
+/// Restores a backup, given as the source of an RdfRestore, as the cluster `target`, and sees that it
+/// serves the data of that digest.
+async fn restored(
+    kubectl: &Kubectl,
+    source: &str,
+    replicas: u32,
+    digest: &str,
+) -> Result<TestCluster, String> {
+    kubectl
+        .apply(&format!(
+            "apiVersion: quadraft.dev/v1alpha1\nkind: RdfRestore\nmetadata:\n  name: again\nspec:\n  source: \
+             {source}\n  cluster:\n    name: target\n    spec:\n      replicas: {replicas}\n      version: 0.1.0\n      \
+             storage:\n        size: 1Gi\n",
+        ))
+        .await
+        .map_err(|error| error.to_string())?;
+    wait_until("the restore", 5 * MINUTE, || async {
+        let restore = kubectl.get("rdfrestore", "again").await.ok().flatten()?;
+        (restore["status"]["phase"] == "Completed").then_some(())
+    })
+    .await?;
+    let target = TestCluster::attach(kubectl, "target")
+        .await
+        .map_err(|error| error.to_string())?;
+    target.wait_ready(3 * MINUTE).await?;
+    let members = target.agree(replicas, MINUTE).await?;
+    if members[0].digest != digest {
+        return Err(format!("restored {}, expected {digest}", members[0].digest));
+    }
+    Ok(target)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Kubernetes: make test-kubernetes"]
 async fn the_volume_of_an_only_member_that_is_refused_is_exported_and_restored() {
@@ -383,26 +415,9 @@ async fn the_volume_of_an_only_member_that_is_refused_is_exported_and_restored()
         if report["digest"] != digest || report["complete"] != true {
             return Err(format!("exported {report}, expected {digest}"));
         }
-        kubectl
-            .apply(
-                "apiVersion: quadraft.dev/v1alpha1\nkind: RdfRestore\nmetadata:\n  name: again\nspec:\n  source:\n    \
-                 claimName: books-backups\n    path: export\n  cluster:\n    name: target\n    spec:\n      \
-                 replicas: 1\n      version: 0.1.0\n      storage:\n        size: 1Gi\n",
-            )
-            .await
-            .map_err(|error| error.to_string())?;
-        wait_until("the restore", 5 * MINUTE, || async {
-            let restore = kubectl.get("rdfrestore", "again").await.ok().flatten()?;
-            (restore["status"]["phase"] == "Completed").then_some(())
-        })
-        .await?;
+        let source = "{ claimName: books-backups, path: export }";
+        let target = restored(&kubectl, source, 1, &digest).await?;
         drop(killer);
-        let target = TestCluster::attach(&kubectl, "target").await.map_err(|error| error.to_string())?;
-        target.wait_ready(3 * MINUTE).await?;
-        let members = target.agree(1, MINUTE).await?;
-        if members[0].digest != digest {
-            return Err(format!("restored {}, expected {digest}", members[0].digest));
-        }
         kept(&written, &target.numbers(Some(0), "export").await?)
     })
     .await;
@@ -568,26 +583,8 @@ async fn a_backup_is_restored_as_a_new_cluster_with_the_equal_digest() {
             .run(&["delete", "pvc", "--selector=quadraft.dev/cluster=source", "--timeout=120s"])
             .await
             .map_err(|error| error.to_string())?;
-        kubectl
-            .apply(
-                "apiVersion: quadraft.dev/v1alpha1\nkind: RdfRestore\nmetadata:\n  name: again\nspec:\n  source:\n    \
-                 backupName: first\n  cluster:\n    name: target\n    spec:\n      replicas: 3\n      version: 0.1.0\n      \
-                 storage:\n        size: 1Gi\n",
-            )
-            .await
-            .map_err(|error| error.to_string())?;
-        wait_until("the restore", 5 * MINUTE, || async {
-            let restore = kubectl.get("rdfrestore", "again").await.ok().flatten()?;
-            (restore["status"]["phase"] == "Completed").then_some(())
-        })
-        .await?;
+        let target = restored(&kubectl, "{ backupName: first }", 3, &digest).await?;
         drop(killer);
-        let target = TestCluster::attach(&kubectl, "target").await.map_err(|error| error.to_string())?;
-        target.wait_ready(3 * MINUTE).await?;
-        let members = target.agree(3, MINUTE).await?;
-        if members[0].digest != digest {
-            return Err(format!("restored {}, expected {digest}", members[0].digest));
-        }
         kept(&written, &target.numbers(None, "backup").await?)
     })
     .await;

@@ -251,14 +251,11 @@ mod tests {
 
     use super::super::arguments::{InspectArguments, VolumeArguments};
     use super::*;
-    use crate::recovery::stored_volume;
+    use crate::recovery::stored_volume_folder;
 
     /// The stored volume, with a quarantine and a part of a store, in a real folder.
     fn volume() -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        for (path, bytes) in stored_volume() {
-            put(folder.path(), &path, &bytes);
-        }
+        let folder = stored_volume_folder();
         put(
             folder.path(),
             Path::new("quarantine/store.1/CURRENT"),

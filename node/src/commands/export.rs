@@ -334,17 +334,7 @@ async fn write_backup(
 mod tests {
     use super::super::arguments::VolumeArguments;
     use super::*;
-    use crate::recovery::stored_volume;
-
-    fn volume() -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        for (path, bytes) in stored_volume() {
-            let path = folder.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, bytes).unwrap();
-        }
-        folder
-    }
+    use crate::recovery::stored_volume_folder as volume;
 
     fn arguments(data: &Path) -> ExportArguments {
         ExportArguments {

@@ -55,11 +55,22 @@ fn snapshot_path() -> PathBuf {
 }
 
 /// The stored volume: names of its files within its folder, and their bytes.
-pub(crate) fn stored_volume() -> Vec<(PathBuf, Vec<u8>)> {
+fn stored_volume() -> Vec<(PathBuf, Vec<u8>)> {
     files(&stored())
         .into_iter()
         .map(|(path, bytes)| (path.strip_prefix(DATA).unwrap().to_owned(), bytes))
         .collect()
+}
+
+/// The stored volume in a real folder.
+pub(crate) fn stored_volume_folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (path, bytes) in stored_volume() {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    folder
 }
 
 /// The stored volume on a disk.

@@ -17,7 +17,7 @@ mod verify;
 mod volume;
 
 #[cfg(test)]
-pub(crate) use formats::stored_volume;
+pub(crate) use formats::stored_volume_folder;
 pub(crate) use order::{OrderError, Positions, check_running, log_explains_store};
 pub use rebirth::give_new_identity;
 pub use refusal::Refusal;

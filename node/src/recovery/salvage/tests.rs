@@ -7,13 +7,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use oxrdf::{GraphName, Literal, NamedNode, Quad};
-use quadraft_protocol::v1;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::*;
 use crate::disk::RealFileSystem;
-use crate::entry::Content;
+use crate::entry::{Content, example_membership};
 use crate::identity::{StoredVote, VoteFile};
 use crate::log::{LogOptions, RecordKind};
 use crate::position::LogPosition;
@@ -87,18 +86,7 @@ fn expected(applied: u64) -> BTreeSet<String> {
 fn payload(index: u64, own: u64, voters: u64) -> Bytes {
     if index == 0 {
         let members: Vec<u64> = (own..own + voters).collect();
-        let membership = v1::Membership {
-            log_id: None,
-            members: members
-                .iter()
-                .map(|node_id| v1::Member {
-                    node_id: *node_id,
-                    peer_address: format!("host-{node_id}:7879"),
-                    http_address: format!("host-{node_id}:7878"),
-                })
-                .collect(),
-            configurations: vec![v1::VoterSet { voters: members }],
-        };
+        let membership = example_membership(&[&members], &members);
         return Content::Membership(membership).encode();
     }
     let command = Command {
