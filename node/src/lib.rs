@@ -4,6 +4,7 @@
 //! `disk <- identity, log, state <- entry, snapshots <- recovery, sparql <- raft <- scrub, http, grpc <- commands`.
 
 pub mod commands;
+mod describe;
 pub mod disk;
 mod entry;
 #[cfg(any(test, fuzzing))]

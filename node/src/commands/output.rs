@@ -36,7 +36,7 @@ impl Output {
 
     /// Prints an error, and leaves it as the termination message.
     pub(super) fn error(&self, error: &(dyn std::error::Error + 'static)) {
-        let text = crate::recovery::describe(error);
+        let text = crate::describe::describe(error);
         tracing::error!("{text}");
         self.report(&ErrorReport { error: &text });
     }

@@ -15,9 +15,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
+use crate::describe::describe;
 use crate::identity::SuperblockFile;
 use crate::raft::{MembershipFailure, MembershipStep, Node, addresses, membership_message_of};
-use crate::recovery::describe;
 
 const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(600);
 const CHUNK_BYTES: usize = 256 * 1024;

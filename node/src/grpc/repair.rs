@@ -102,7 +102,7 @@ impl Repair for RepairService {
         let opening = tokio::task::spawn_blocking(move || {
             let Some(snapshot) = source
                 .snapshot()
-                .map_err(|error| Status::data_loss(crate::recovery::describe(&error)))?
+                .map_err(|error| Status::data_loss(crate::describe::describe(&error)))?
             else {
                 return Err(Status::not_found("there is no snapshot here"));
             };

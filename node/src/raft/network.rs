@@ -362,7 +362,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
                     // openraft tries again, and says nothing.
                     tracing::warn!(
                         peer = %quadraft_protocol::NodeId(self.target),
-                        error = %crate::recovery::describe(&error),
+                        error = %crate::describe::describe(&error),
                         "a snapshot could not be sent"
                     );
                     StreamingError::Unreachable(Unreachable::new(&error))

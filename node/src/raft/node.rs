@@ -276,7 +276,7 @@ impl PreparedNode {
             self.peers.identity().node_id,
         )
         .await
-        .map_err(|error| NodeError::Settle(crate::recovery::describe(&error)))?;
+        .map_err(|error| NodeError::Settle(crate::describe::describe(&error)))?;
         let order = OrderWatch::new(self.log.clone(), keeper.clone());
         let state_machine = StateMachine::new(
             keeper.clone(),

@@ -89,7 +89,7 @@ pub(super) fn start_remembering(
                     file = kept;
                 }
                 Ok((_, Err(error))) => {
-                    log.stop_for(&crate::recovery::describe(&error));
+                    log.stop_for(&crate::describe::describe(&error));
                     return;
                 }
                 Err(error) => {

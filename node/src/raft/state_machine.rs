@@ -69,7 +69,7 @@ impl StateMachine {
             match done {
                 Err(error) if error.is_out_of_space() => {
                     tracing::warn!(
-                        error = %crate::recovery::describe(&error),
+                        error = %crate::describe::describe(&error),
                         "the store waits for space on the disk"
                     );
                     // RocksDB recovers by itself from most such errors, but not from all.

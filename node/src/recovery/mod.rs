@@ -21,7 +21,6 @@ pub(crate) use formats::stored_volume_folder;
 pub(crate) use order::{OrderError, Positions, check_running, log_explains_store};
 pub use rebirth::give_new_identity;
 pub use refusal::Refusal;
-pub(crate) use refusal::describe;
 pub(crate) use salvage::{SalvageError, SalvageReport, salvage};
 pub(crate) use store::order_rebuild;
 pub use verify::{VerifyReport, list_entries, verify_volume};

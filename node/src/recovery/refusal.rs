@@ -2,6 +2,8 @@
 
 use quadraft_protocol::{ExitCode, RecoveryOutcome, RecoveryReport, RefusalReason};
 
+use crate::describe::describe;
+
 /// A volume that must not be served from.
 #[derive(Debug)]
 pub struct Refusal {
@@ -61,20 +63,4 @@ fn is_out_of_space(error: &(dyn std::error::Error + 'static)) -> bool {
         next = error.source();
     }
     false
-}
-
-/// An error with its causes, in one sentence.
-pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        // Transparent errors repeat what they wrap.
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }

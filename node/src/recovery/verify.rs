@@ -7,8 +7,8 @@ use quadraft_protocol::{ExitCode, NodeId};
 use serde::Serialize;
 
 use super::order::{Positions, judge};
-use super::refusal::describe;
 use super::volume::log_identity;
+use crate::describe::describe;
 use crate::disk::{OpenMode, SharedFileSystem, TwinError};
 use crate::identity::{IdentityError, SuperblockFile, VolumeState, VoteError, VoteFile};
 use crate::log::{InspectedLog, LogError, inspect_log};

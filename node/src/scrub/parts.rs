@@ -21,7 +21,7 @@ impl From<LogScrubError> for PartError {
     fn from(error: LogScrubError) -> Self {
         match error {
             LogScrubError::Interrupted(interrupted) => Self::Interrupted(interrupted),
-            error => Self::Failed(crate::recovery::describe(&error)),
+            error => Self::Failed(crate::describe::describe(&error)),
         }
     }
 }
@@ -105,7 +105,7 @@ pub(super) fn scrub_snapshot(
         }
         Err(SnapshotScrubError::Interrupted(interrupted)) => return Err(interrupted.into()),
         Err(error @ SnapshotScrubError::NotRebuilt(_)) => {
-            let what = crate::recovery::describe(&error);
+            let what = crate::describe::describe(&error);
             if matches!(&error, SnapshotScrubError::NotRebuilt(cause) if cause.is_about_a_damaged_store())
             {
                 part.damaged_store = Some(what.clone());

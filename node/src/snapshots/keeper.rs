@@ -98,7 +98,7 @@ impl SnapshotKeeper {
     fn build_alone(&self) -> Result<SnapshotFile, SnapshotError> {
         let snapshot = self.snapshots.build(&self.state).inspect_err(|error| {
             if error.is_about_a_damaged_store() {
-                *lock(&self.damaged_store) = Some(crate::recovery::describe(error));
+                *lock(&self.damaged_store) = Some(crate::describe::describe(error));
             }
         })?;
         self.put_current(&snapshot)?;
@@ -189,7 +189,7 @@ impl SnapshotKeeper {
             Err(interrupted) => interrupted.to_string(),
         };
         if let Err(error) = self.replace_if_damaged(snapshot) {
-            tracing::error!(error = %crate::recovery::describe(&error), "a damaged snapshot is not sent");
+            tracing::error!(error = %crate::describe::describe(&error), "a damaged snapshot is not sent");
         }
         Err(SnapshotError::state(
             snapshot.path(),

@@ -28,7 +28,7 @@ pub(crate) async fn receive_snapshot(
             tokio::task::spawn_blocking(move || snapshots.accept(&path, position))
                 .await
                 .map_err(|error| Status::internal(error.to_string()))?
-                .map_err(|error| Status::data_loss(crate::recovery::describe(&error)))
+                .map_err(|error| Status::data_loss(crate::describe::describe(&error)))
         }
         Err(status) => Err(status),
     };
@@ -66,7 +66,7 @@ async fn write_all(
 }
 
 fn not_kept(error: &(dyn std::error::Error + 'static)) -> Status {
-    let error = crate::recovery::describe(error);
+    let error = crate::describe::describe(error);
     Status::resource_exhausted(format!("failed to keep the snapshot: {error}"))
 }
 

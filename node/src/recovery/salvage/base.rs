@@ -4,9 +4,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::super::refusal::describe;
 use super::super::store::{DerivedError, install};
 use super::{Progress, SalvageError, SalvageReport, nothing};
+use crate::describe::describe;
 use crate::disk::{SharedFileSystem, Unthrottled};
 use crate::log::InspectedLog;
 use crate::planted::{Bug, is_planted};

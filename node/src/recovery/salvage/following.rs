@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use quadraft_protocol::NodeId;
 
-use super::super::refusal::describe;
 use super::{Progress, SalvageError, SalvageReport};
+use crate::describe::describe;
 use crate::entry::{Content, is_only_voter, membership_in_entry};
 use crate::log::{EntryLocation, InspectedLog};
 use crate::planted::{Bug, is_planted};

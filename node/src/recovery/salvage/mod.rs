@@ -15,8 +15,8 @@ use std::path::Path;
 use quadraft_protocol::NodeId;
 use serde::Serialize;
 
-use super::refusal::describe;
 use super::volume::log_identity;
+use crate::describe::describe;
 use crate::disk::{OpenMode, SharedFileSystem, TwinError};
 use crate::identity::{IdentityError, Superblock, SuperblockFile, VolumeState};
 use crate::log::{InspectedLog, LogError, inspect_log};
