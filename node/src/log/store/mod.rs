@@ -20,11 +20,12 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 use self::view::{View, lock};
-use self::writer::{Operation, Writer, describe, fail, stopped};
+use self::writer::{Operation, Writer, fail, stopped};
 use super::contents::EntryLocation;
 use super::error::LogError;
 use super::open::OpenedLog;
 use super::segment::SegmentReaders;
+use crate::describe::describe;
 use crate::identity::{IdentityError, StoredVote, SuperblockFile, VoteError, VoteFile};
 use crate::position::LogPosition;
 

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::view::{View, lock};
 use super::{Completion, StoreFailure};
+use crate::describe::describe;
 use crate::identity::{StoredVote, SuperblockFile, VoteFile};
 use crate::log::error::LogError;
 use crate::log::files::LogFiles;
@@ -395,16 +396,4 @@ pub(super) fn fail(view: &Mutex<View>, failed: &watch::Sender<bool>, error: &str
     tracing::error!(error, "the disk failed; the log stops");
     lock(view).failure.get_or_insert_with(|| error.to_owned());
     failed.send_replace(true);
-}
-
-/// An error with its causes, on one line.
-pub(super) fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
