@@ -71,7 +71,7 @@ test-bed: ## Run the tests of the test bed's own program
 # of KUBECONFIG when it is set, else the bed, which stays up for the next run (tests/bed/bed down).
 .PHONY: test-kubernetes
 test-kubernetes: images ## Run the tests with real pods
-	kubeconfig=$${KUBECONFIG:-$$(tests/bed/bed up | tee /dev/stderr | tail -n 1)}; \
+	kubeconfig=$${KUBECONFIG:-$$(tests/bed/bed up | awk '{ print > "/dev/stderr"; last = $$0 } END { print last }')}; \
 	KUBECONFIG="$$kubeconfig" QUADRAFT_IMAGES="$(IMAGES)" \
 	  cargo test --workspace --test kubernetes -- --ignored --test-threads=1
 
