@@ -2,7 +2,6 @@
 
 use std::io::Write;
 
-use super::digest::QuadHasher;
 use super::store::State;
 use super::{Digest, StateError};
 
@@ -34,17 +33,13 @@ impl State {
         let view = self.view();
         let reading = view.read()?;
         let kept = reading.status();
-        let mut hasher = QuadHasher::default();
-        let (mut digest, mut quads) = (Digest::ZERO, 0);
-        for quad in reading.quads() {
-            digest = digest.plus(hasher.hash(&quad?));
-            out.write_all(hasher.line())
-                .map_err(StateError::io("could not write the quads"))?;
-            quads += 1;
-            if quads % NOTED_QUADS == 0 {
+        let (digest, quads) = reading.digest_lines(|line, quads| {
+            if quads.is_multiple_of(NOTED_QUADS) {
                 progress(quads, kept.quads);
             }
-        }
+            out.write_all(line)
+                .map_err(StateError::io("could not write the quads"))
+        })?;
         progress(quads, kept.quads);
         if let Some(difference) = kept.difference_from(digest, quads) {
             return Err(StateError::Inconsistent(difference));

@@ -1,9 +1,8 @@
 //! Reading all of the store again and comparing it with the digest that is kept beside it.
 
-use super::digest::QuadHasher;
 use super::store::State;
 use super::view::View;
-use super::{Digest, LogPosition, StateError};
+use super::{LogPosition, StateError};
 use crate::disk::{Interrupted, Throttle};
 
 /// Quads between two words to the throttle.
@@ -80,19 +79,17 @@ fn compare(
 ) -> Result<StoreScrub, Failure> {
     let reading = view.read()?;
     let kept = reading.status();
-    let mut hasher = QuadHasher::default();
-    let (mut digest, mut quads, mut bytes) = (Digest::ZERO, 0_u64, 0);
-    for quad in reading.quads() {
-        digest = digest.plus(hasher.hash(&quad?));
-        quads += 1;
-        bytes += hasher.line().len() as u64;
+    let mut bytes = 0;
+    let (digest, quads) = reading.digest_lines(|line, quads| {
+        bytes += line.len() as u64;
         if quads.is_multiple_of(NOTED_QUADS) {
             progress(quads, kept.quads);
             throttle
                 .note(std::mem::take(&mut bytes))
                 .map_err(Failure::Interrupted)?;
         }
-    }
+        Ok::<_, Failure>(())
+    })?;
     progress(quads, kept.quads);
     throttle.note(bytes).map_err(Failure::Interrupted)?;
     Ok(match kept.difference_from(digest, quads) {

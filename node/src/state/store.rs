@@ -11,7 +11,6 @@ use oxigraph::store::Store;
 use serde::Serialize;
 
 use super::apply::{Apply, Batch, Outcome};
-use super::digest::QuadHasher;
 use super::records::{self, Records};
 use super::request::{RequestId, RequestOutcome, RequestTable};
 use super::snapshot::{self, SnapshotSummary};
@@ -272,14 +271,8 @@ impl State {
     pub fn recompute(&self) -> Result<(Digest, u64, Option<LogPosition>), StateError> {
         let view = self.view();
         let reading = view.read()?;
-        let mut hasher = QuadHasher::default();
-        let mut digest = Digest::ZERO;
-        let mut count = 0;
-        for quad in reading.quads() {
-            digest = digest.plus(hasher.hash(&quad?));
-            count += 1;
-        }
-        Ok((digest, count, reading.status().applied))
+        let (digest, quads) = reading.digest_lines(|_, _| Ok::<_, StateError>(()))?;
+        Ok((digest, quads, reading.status().applied))
     }
 
     /// Makes everything applied so far durable. Until then a crash of the machine may take the

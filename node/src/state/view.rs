@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use oxigraph::store::{Store, Transaction};
 use oxrdf::{NamedOrBlankNode, Quad};
 
+use super::digest::QuadHasher;
 use super::effects::{RESERVED, is_reserved};
-use super::{StateError, StateStatus, records};
+use super::{Digest, StateError, StateStatus, records};
 
 /// One folder with a RocksDB store in it, or one store in memory. Installing a snapshot makes the
 /// next generation.
@@ -128,6 +129,22 @@ impl<'a> Reading<'a> {
             .iter()
             .filter(|quad| !matches!(quad, Ok(quad) if is_reserved(&quad.graph_name)))
             .map(|quad| quad.map_err(StateError::from))
+    }
+
+    /// Hands the canonical line of each quad of the users to `each`, with the number of quads so far;
+    /// gives the digest and the number of them all.
+    pub(crate) fn digest_lines<E: From<StateError>>(
+        &self,
+        mut each: impl FnMut(&[u8], u64) -> Result<(), E>,
+    ) -> Result<(Digest, u64), E> {
+        let mut hasher = QuadHasher::default();
+        let (mut digest, mut quads) = (Digest::ZERO, 0);
+        for quad in self.quads() {
+            digest = digest.plus(hasher.hash(&quad?));
+            quads += 1;
+            each(hasher.line(), quads)?;
+        }
+        Ok((digest, quads))
     }
 
     /// All named graphs of the users, empty ones too, without the reserved graph.
