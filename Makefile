@@ -2,8 +2,8 @@
 #
 # Cargo is always called for the whole workspace (--workspace, never -p for a build): Cargo chooses
 # the features of shared dependencies by what is built together, and with another choice it
-# compiles RocksDB anew, which takes a quarter of an hour. For the same reason everything uses one
-# profile and one target folder, which lies outside the clone and is shared by all clones.
+# compiles RocksDB anew, which takes a quarter of an hour. For the same reason everything but the
+# images that others run uses one profile and one target folder, which lies outside the clone and is shared by all clones.
 
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
@@ -14,7 +14,8 @@ export CARGO_TARGET_DIR ?= $(QUADRAFT_CACHE)/target
 # Where Go's own archive puts it.
 export PATH := $(PATH):/usr/local/go/bin
 
-IMAGES ?= $(QUADRAFT_CACHE)/images
+IMAGES ?= $(QUADRAFT_CACHE)/images-release
+TEST_IMAGES := $(QUADRAFT_CACHE)/images
 OPERATOR := $(CARGO_TARGET_DIR)/debug/quadraft-operator
 CHART_CRDS := charts/quadraft-operator/files/crds
 
@@ -39,8 +40,14 @@ build: own-target ## Build all programs
 	cargo build --workspace --bins
 
 .PHONY: images
-images: build ## Build both container images (IMAGES=folder)
-	packaging/build-images "$(IMAGES)"
+images: own-target ## Build both container images for use, optimised (IMAGES=folder)
+	cargo build --workspace --bins --release
+	packaging/build-images "$(IMAGES)" --binaries "$(CARGO_TARGET_DIR)/release"
+
+# Of the profile that everything else is built with: it is there already.
+.PHONY: images-for-tests
+images-for-tests: build
+	packaging/build-images "$(TEST_IMAGES)"
 
 .PHONY: bench
 bench: build ## Measure memory, sizes and times, and print them as a table
@@ -50,10 +57,14 @@ bench: build ## Measure memory, sizes and times, and print them as a table
 bench-log: build ## Measure the log against plain files and other logs: no Kubernetes needed
 	@tests/bench/log
 
+.PHONY: bench-database
+bench-database: own-target ## Measure updates and queries as clients feel them, beside Oxigraph's server
+	@tests/bench/database
+
 ##: Tests
 
 .PHONY: test
-test: test-rust test-bed test-kubernetes ## Run all tests
+test: prepare test-rust test-bed test-kubernetes ## Run all tests
 
 .PHONY: test-rust
 test-rust: own-target ## Run the tests that need no Kubernetes
@@ -69,10 +80,12 @@ test-bed: ## Run the tests of the test bed's own program
 
 # The tests of the target `kubernetes` are ignored by default, because they need a Kubernetes: that
 # of KUBECONFIG when it is set, else the bed, which stays up for the next run (tests/bed/bed down).
+# QUADRAFT_READY_ROUNDS=50 asks fifty times instead of ten whether Ready means that clients can connect.
 .PHONY: test-kubernetes
-test-kubernetes: images ## Run the tests with real pods
+test-kubernetes: images-for-tests ## Run the tests with real pods
 	kubeconfig=$${KUBECONFIG:-$$(tests/bed/bed up | awk '{ print > "/dev/stderr"; last = $$0 } END { print last }')}; \
-	KUBECONFIG="$$kubeconfig" QUADRAFT_IMAGES="$(IMAGES)" \
+	kubectl=$${KUBECTL:-$$(packaging/tool kubectl)}; \
+	KUBECONFIG="$$kubeconfig" KUBECTL="$$kubectl" QUADRAFT_IMAGES="$(TEST_IMAGES)" \
 	  cargo test --workspace --test kubernetes -- --ignored --test-threads=1
 
 # A million cases of damage together with a crash, half a million crash states, and the whole matrix
@@ -100,10 +113,17 @@ chaos: export QUADRAFT_CHAOS_SECONDS ?= 3600
 chaos: build ## Let an hour of chaos loose on a cluster, and print what became of it
 	cargo test --workspace --test chaos -- --nocapture
 
+# Each file of the store in each way, at rest and under load, in clusters of one and of three.
+# QUADRAFT_STORE_DAMAGE_SEED makes the same choices again. `make test` has 200 cases.
+.PHONY: store-damage
+store-damage: export QUADRAFT_STORE_DAMAGE_CASES ?= 5000
+store-damage: build ## Damage the store of running nodes 5,000 times, and print what became of it
+	cargo test --workspace --test damaged_store -- --nocapture
+
 ##: Verification. Nothing here writes into the clone; `make fix` does.
 
 .PHONY: verify
-verify: verify-format verify-lints verify-generated verify-dependencies verify-charts verify-scripts verify-links ## Check everything that needs no running system
+verify: verify-format verify-lints verify-generated verify-dependencies verify-charts verify-images verify-scripts verify-links ## Check everything that needs no running system
 
 .PHONY: verify-format
 verify-format:
@@ -133,6 +153,12 @@ verify-dependencies:
 .PHONY: verify-charts
 verify-charts:
 	@packaging/check-charts
+
+# What others run is optimised as a whole, unlike what tests run.
+.PHONY: verify-images
+verify-images:
+	@$(MAKE) --no-print-directory --dry-run images | grep --quiet -- '--binaries "$(CARGO_TARGET_DIR)/release"' || \
+	  { echo "make images does not take the optimised programs"; exit 1; }
 
 .PHONY: verify-scripts
 verify-scripts:
