@@ -1,10 +1,8 @@
 //! The `quadraft-node` program.
 
-use std::process::ExitCode;
-
 use clap::Parser as _;
 use quadraft_node::commands::{Arguments, run};
 
-fn main() -> ExitCode {
+fn main() {
     run(Arguments::parse())
 }

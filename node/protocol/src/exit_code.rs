@@ -27,6 +27,8 @@ pub enum ExitCode {
     Unreachable = 25,
     /// The node was removed from its cluster: its identity may not be used again.
     Removed = 26,
+    /// The store, which can be rebuilt, is damaged; the next start rebuilds it.
+    StoreDamaged = 27,
 }
 
 impl ExitCode {
@@ -45,14 +47,9 @@ impl ExitCode {
             24 => Self::BackupInvalid,
             25 => Self::Unreachable,
             26 => Self::Removed,
+            27 => Self::StoreDamaged,
             _ => return None,
         })
-    }
-}
-
-impl From<ExitCode> for std::process::ExitCode {
-    fn from(code: ExitCode) -> Self {
-        Self::from(code as u8)
     }
 }
 

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use uuid::Uuid;
 
+use crate::http::Origin;
+
 /// A replicated SPARQL 1.1 database node.
 #[derive(Debug, Parser)]
 #[command(name = "quadraft-node", version)]
@@ -80,12 +82,14 @@ pub(super) struct ServeArguments {
     /// File for the report when the process must not go on.
     #[arg(long, env = "QUADRAFT_TERMINATION_MESSAGE")]
     pub(super) termination_message: Option<PathBuf>,
-    /// A follower that hears no leader for between once and twice this long calls an election.
-    #[arg(long, env = "QUADRAFT_ELECTION_TIMEOUT_MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(50..=60_000))]
+    /// A leader that no majority answers for this long leads no more; a follower that hears none for
+    /// nearly twice this long calls an election.
+    #[arg(long, env = "QUADRAFT_ELECTION_TIMEOUT_MS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(50..=60_000))]
     pub(super) election_timeout_ms: u64,
-    #[arg(long, env = "QUADRAFT_HEARTBEAT_INTERVAL_MS", default_value_t = 200, value_parser = clap::value_parser!(u64).range(5..=20_000))]
+    #[arg(long, env = "QUADRAFT_HEARTBEAT_INTERVAL_MS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(5..=20_000))]
     pub(super) heartbeat_interval_ms: u64,
-    /// A snapshot is taken after this many log entries.
+    /// A snapshot is taken after this many log entries; a large one, once the log has grown by as much
+    /// as the last one was long.
     #[arg(long, env = "QUADRAFT_SNAPSHOT_AFTER_ENTRIES", default_value_t = 5000, value_parser = clap::value_parser!(u64).range(10..))]
     pub(super) snapshot_after_entries: u64,
     /// Length that log segments are preallocated with.
@@ -95,6 +99,14 @@ pub(super) struct ServeArguments {
     /// on [default: two log segments and 64 MiB].
     #[arg(long, env = "QUADRAFT_DISK_RESERVE_BYTES")]
     pub(super) disk_reserve_bytes: Option<u64>,
+    /// Origin whose pages may read and write, as scheme://host[:port], or * for every one; may be
+    /// repeated [default: none but the node's own page].
+    #[arg(
+        long = "cors-origin",
+        env = "QUADRAFT_CORS_ORIGINS",
+        value_delimiter = ','
+    )]
+    pub(super) cors_origins: Vec<Origin>,
     /// Longest request body.
     #[arg(long, env = "QUADRAFT_MAXIMUM_REQUEST_BYTES", default_value_t = 64 * 1024 * 1024, value_parser = clap::value_parser!(u64).range(1024..=134_217_728))]
     pub(super) maximum_request_bytes: u64,
@@ -104,6 +116,10 @@ pub(super) struct ServeArguments {
     /// Queries evaluated at the same time.
     #[arg(long, env = "QUADRAFT_MAXIMUM_CONCURRENT_QUERIES", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub(super) maximum_concurrent_queries: u64,
+    /// How much the process may grow while a query or an update is evaluated, before that is
+    /// stopped.
+    #[arg(long, env = "QUADRAFT_EVALUATION_MEMORY_BYTES", default_value_t = 1 << 30, value_parser = clap::value_parser!(u64).range(1_048_576..))]
+    pub(super) evaluation_memory_bytes: u64,
     /// Longest time until a write is answered.
     #[arg(long, env = "QUADRAFT_WRITE_TIMEOUT_MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) write_timeout_ms: u64,

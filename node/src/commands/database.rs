@@ -77,6 +77,7 @@ impl http::Database for NodeDatabase {
         Ok(http::Committed {
             log_index: committed.log_index,
             duplicate: committed.duplicate,
+            created: committed.created,
         })
     }
 

@@ -20,7 +20,6 @@ mod restore;
 mod serve;
 mod verify;
 
-use std::process;
 use std::time::Duration;
 
 use quadraft_protocol::ExitCode;
@@ -32,9 +31,8 @@ use output::Output;
 /// How long work that is under way may hold up the end of the process.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Runs a command to its end.
-#[must_use]
-pub fn run(arguments: Arguments) -> process::ExitCode {
+/// Runs a command, and ends the process with its code.
+pub fn run(arguments: Arguments) -> ! {
     start_logging(arguments.log_format);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -43,7 +41,7 @@ pub fn run(arguments: Arguments) -> process::ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "failed to start the runtime");
-            return ExitCode::Failure.into();
+            end(ExitCode::Failure);
         }
     };
     let code = match arguments.command {
@@ -56,10 +54,16 @@ pub fn run(arguments: Arguments) -> process::ExitCode {
         Command::Backup(options) => runtime.block_on(backup::backup(options)),
         Command::Restore(options) => runtime.block_on(restore::restore(options)),
     };
-    // RocksDB takes the process down with a signal when it is still used while the process ends: the
-    // exit code would be lost. Nothing may hold it back for long either: what counts is durable.
+    // Nothing may hold the end back for long: what counts is durable.
     runtime.shutdown_timeout(SHUTDOWN_DEADLINE);
-    code.into()
+    end(code);
+}
+
+/// Ends the process as it is. RocksDB takes it down with a signal when a thread still uses it while
+/// the process tidies up, and the exit code would be lost: scrubbing may read, and an evaluation over
+/// a damaged store never ends.
+fn end(code: ExitCode) -> ! {
+    signal_hook::low_level::exit(code as i32)
 }
 
 fn start_logging(format: LogFormat) {

@@ -25,6 +25,7 @@ use crate::raft::{
 };
 use crate::recovery::{OpenOptions, Refusal, StorePlace, Volume, open_volume};
 use crate::scrub::{ScrubOptions, start_scrubbing};
+use crate::sparql::evaluation::on_runaway;
 use crate::sparql::update::EvaluationLimits;
 
 /// Kubernetes waits 30 seconds before it kills; leadership is handed on within this.
@@ -55,6 +56,11 @@ enum ServeError {
     DiskFailed(String),
     #[error("the store is damaged, and is rebuilt at the next start: {0}")]
     StoreDamaged(String),
+    #[error(
+        "the store is damaged, and is not rebuilt because nobody else has its data: {0}; \
+         `quadraft-node export` writes what can be read of it"
+    )]
+    OnlyCopyDamaged(String),
     #[error("failed to start a thread")]
     Thread(#[source] std::io::Error),
     #[error(transparent)]
@@ -71,6 +77,7 @@ impl ServeError {
             Self::NotAMember(_) | Self::Node(NodeError::Options(_)) => ExitCode::Usage,
             Self::DiskFailed(_) | Self::Claim(_) => ExitCode::DiskFailed,
             Self::Retired(_) => ExitCode::VolumeRefused,
+            Self::StoreDamaged(_) => ExitCode::StoreDamaged,
             _ => ExitCode::Failure,
         }
     }
@@ -119,7 +126,7 @@ pub(super) async fn serve(arguments: ServeArguments) -> ExitCode {
         report.message
     );
     let found = report.clone();
-    match run(arguments, volume, report, stop).await {
+    match run(arguments, volume, report, stop, &output).await {
         Ok(()) => ExitCode::Success,
         Err(ServeError::Retired(retired)) => {
             let refusal = Refusal::new(found, retired.reason(), &retired);
@@ -218,6 +225,7 @@ async fn run(
     volume: Volume,
     report: RecoveryReport,
     stop: watch::Receiver<bool>,
+    output: &Output,
 ) -> Result<(), ServeError> {
     if !arguments.members.is_empty() && !arguments.members.contains(&arguments.listen) {
         return Err(ServeError::NotAMember(arguments.listen));
@@ -244,6 +252,7 @@ async fn run(
     let limits = space_limits(&arguments);
     let (node, peer_listener, retirement) =
         start_node(volume, report, limits, options, peer_listener).await?;
+    end_when_an_evaluation_runs_away(&node, output);
     node.run();
     tracing::info!(
         node_id = %node.node_id(),
@@ -286,6 +295,7 @@ async fn run(
                 node.stop(TRANSFER_DEADLINE).await;
                 ServeError::StoreDamaged(what)
             }
+            StopReason::OnlyCopyDamaged(what) => ServeError::OnlyCopyDamaged(what),
             StopReason::Retired(retired) => retire(&retirement, retired),
             StopReason::CoreStopped(error) => ServeError::CoreStopped(error),
         }),
@@ -310,6 +320,25 @@ async fn run(
         }
     }
     ended
+}
+
+/// An evaluation that cannot be stopped and takes all memory ends the process before the kernel does.
+fn end_when_an_evaluation_runs_away(node: &Arc<Node>, output: &Output) {
+    let (node, output) = (Arc::downgrade(node), output.clone());
+    on_runaway(move |reason| {
+        let reason = format!("{reason}: its store cannot be read");
+        let error = match node.upgrade().map(|node| node.order_rebuild_now(&reason)) {
+            Some(Ok(true)) => ServeError::StoreDamaged(reason),
+            Some(Ok(false)) => ServeError::OnlyCopyDamaged(reason),
+            Some(Err(error)) => {
+                ServeError::CoreStopped(format!("{reason}; its rebuild cannot be ordered: {error}"))
+            }
+            // It is stopping anyhow.
+            None => ServeError::CoreStopped(reason),
+        };
+        output.error(&error);
+        super::end(error.exit_code());
+    });
 }
 
 /// Starts the Raft core, which may have to read entries that only a peer has. Until it stands, the
@@ -366,6 +395,7 @@ fn retire(retirement: &Retirement, retired: Retired) -> ServeError {
 fn evaluation_limits(arguments: &ServeArguments) -> EvaluationLimits {
     EvaluationLimits {
         timeout: Duration::from_millis(arguments.write_timeout_ms),
+        maximum_growth_bytes: arguments.evaluation_memory_bytes,
         ..EvaluationLimits::default()
     }
 }
@@ -389,8 +419,10 @@ fn serve_http(
     let mut options = HttpOptions {
         maximum_request_bytes: size(arguments.maximum_request_bytes),
         write_timeout: Duration::from_millis(arguments.write_timeout_ms),
+        cors_origins: arguments.cors_origins.clone(),
         ..defaults
     };
+    options.queries.maximum_growth_bytes = arguments.evaluation_memory_bytes;
     options.queries.timeout = Duration::from_millis(arguments.query_timeout_ms);
     options.queries.maximum_concurrent = size(arguments.maximum_concurrent_queries);
     if let Some(listener) = metrics_listener {

@@ -163,6 +163,11 @@ fn messages() -> Vec<Vec<u8>> {
             })
             .collect(),
         leader_committed: Some(log_id),
+        freshness: Some(v1::Freshness {
+            answered_at: 5,
+            quorum_age_ms: Some(3),
+            applied_index: 7,
+        }),
     };
     let voting = v1::VoteRequest {
         envelope: Some(envelope.clone()),

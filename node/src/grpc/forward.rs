@@ -53,6 +53,7 @@ impl Forward for ForwardService {
         Ok(Response::new(v1::WriteResponse {
             log_index: committed.log_index,
             duplicate: committed.duplicate,
+            created: committed.created,
         }))
     }
 

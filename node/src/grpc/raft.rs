@@ -100,6 +100,7 @@ impl Raft for RaftService {
     ) -> Result<Response<v1::AppendEntriesResponse>, Status> {
         let request = request.into_inner();
         self.check(request.envelope.as_ref())?;
+        let freshness = request.freshness;
         let rpc = read_append(request).map_err(|error| malformed(&error))?;
         let response = self
             .node
@@ -125,7 +126,11 @@ impl Raft for RaftService {
             }
         }
         if message.outcome() != Outcome::HigherVote {
-            self.node.note_leader_contact();
+            let peers = self.node.peers();
+            if let Some(freshness) = &freshness {
+                peers.freshness().note_leader(freshness);
+            }
+            message.answered_at = peers.freshness().clock_ms();
         }
         Ok(Response::new(message))
     }

@@ -50,6 +50,8 @@ pub struct Committed {
     pub log_index: u64,
     /// It had been committed before, by an earlier request with the same key.
     pub duplicate: bool,
+    /// The graph that it names did not exist before.
+    pub created: bool,
 }
 
 /// How fresh a read must be.

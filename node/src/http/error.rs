@@ -15,6 +15,8 @@ use crate::sparql::update::WriteError;
 pub(super) struct ApiError {
     status: StatusCode,
     retry_after_seconds: Option<u32>,
+    /// The connection is closed after the answer.
+    closes: bool,
     document: Document,
 }
 
@@ -33,6 +35,7 @@ impl ApiError {
         Self {
             status,
             retry_after_seconds: None,
+            closes: false,
             document: Document {
                 error,
                 message: message.into(),
@@ -74,6 +77,15 @@ impl ApiError {
         }
     }
 
+    /// The same request may succeed at another member. Whoever comes through a Service is led to one
+    /// by a new connection only.
+    fn unavailable_here(error: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            closes: true,
+            ..Self::unavailable(error, message)
+        }
+    }
+
     fn internal(message: &str) -> Self {
         tracing::error!(message, "a request failed");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
@@ -103,6 +115,11 @@ impl IntoResponse for ApiError {
                 .headers_mut()
                 .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        if self.closes {
+            response
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         response
     }
 }
@@ -125,6 +142,7 @@ impl From<QueryError> for ApiError {
             }
             QueryError::TimedOut { .. } => Self::timed_out(message),
             QueryError::TooLarge(_) => Self::too_large(message),
+            QueryError::StoreDamaged => Self::unavailable_here("store_damaged", message),
             QueryError::OutOfMemory => Self::unavailable("out_of_memory", message),
             QueryError::Busy => Self::unavailable("too_busy", message),
             QueryError::Disconnected | QueryError::Internal(_) => Self::internal(&message),
@@ -136,9 +154,9 @@ impl From<ReadFailure> for ApiError {
     fn from(failure: ReadFailure) -> Self {
         let message = failure.to_string();
         match failure {
-            ReadFailure::NoLeader => Self::unavailable("no_leader", message),
-            ReadFailure::TimedOut => Self::unavailable("not_caught_up", message),
-            ReadFailure::Stopped => Self::unavailable("stopping", message),
+            ReadFailure::NoLeader => Self::unavailable_here("no_leader", message),
+            ReadFailure::TimedOut => Self::unavailable_here("not_caught_up", message),
+            ReadFailure::Stopped => Self::unavailable_here("stopping", message),
         }
     }
 }
@@ -148,9 +166,9 @@ impl From<WriteFailure> for ApiError {
         let message = failure.to_string();
         match failure {
             WriteFailure::Rejected(error) => error.into(),
-            WriteFailure::NoLeader => Self::unavailable("no_leader", message),
+            WriteFailure::NoLeader => Self::unavailable_here("no_leader", message),
             WriteFailure::Overloaded => Self::unavailable("too_busy", message),
-            WriteFailure::Stopped => Self::unavailable("stopping", message),
+            WriteFailure::Stopped => Self::unavailable_here("stopping", message),
             WriteFailure::DiskFull(_) => Self {
                 retry_after_seconds: Some(10),
                 ..Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", message)
@@ -180,8 +198,15 @@ impl From<WriteError> for ApiError {
             WriteError::UnsupportedMediaType { .. } => Self::unsupported_media_type(message),
             WriteError::TooLarge { .. } => Self::too_large(message),
             WriteError::TooComplex { .. } => Self::too_complex(message),
+            WriteError::KeyReused => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency_key_reused",
+                message,
+            ),
             WriteError::TimedOut { .. } => Self::timed_out(message),
             WriteError::Unsupported { .. } => Self::unsupported(message),
+            WriteError::OutOfMemory => Self::unavailable("out_of_memory", message),
+            WriteError::StoreDamaged => Self::unavailable_here("store_damaged", message),
             WriteError::Storage { .. } => Self::internal(&message),
         }
     }

@@ -34,6 +34,8 @@ pub fn http_request(data: &[u8]) {
             maximum_effect_quads: 10_000,
             maximum_effect_bytes: 1 << 20,
             timeout: Duration::from_millis(500),
+            // Other threads of the process take memory too.
+            maximum_growth_bytes: u64::MAX,
         };
         let options = HttpOptions {
             queries: QueryLimits {

@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 use oxrdf::NamedNode;
 
+use super::base;
 use super::error::ApiError;
 use super::headers;
 use super::parameters::Parameters;
@@ -21,7 +22,7 @@ pub(super) async fn endpoint(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
-    let target = || target(Parameters::of_url(parts.uri.query()));
+    let target = || target(Parameters::of_url(parts.uri.query())?);
     match parts.method {
         Method::GET => read(&service, &parts.headers, target()?, false).await,
         Method::HEAD => read(&service, &parts.headers, target()?, true).await,
@@ -88,10 +89,11 @@ async fn load(
             "the Content-Type is missing: it names the RDF format of the body",
         )
     })?;
-    // The protocol resolves relative IRIs against the graph's own.
+    // A graph that the URL names is the base of what is in it (Graph Store HTTP Protocol, 4.2);
+    // elsewhere it is the URL itself.
     let base_iri = match &target {
         Target::NamedGraph(iri) => Some(iri.clone()),
-        Target::Dataset | Target::DefaultGraph => None,
+        Target::Dataset | Target::DefaultGraph => base::of_resource(parts),
     };
     let body = service.bodies.read(&parts.headers, body).await?;
     let (body, _memory) = body.into_bytes();
@@ -118,7 +120,7 @@ mod tests {
     use super::*;
 
     fn target_of(query: &str) -> Option<Target> {
-        target(Parameters::of_url(Some(query))).ok()
+        target(Parameters::of_url(Some(query)).ok()?).ok()
     }
 
     #[test]

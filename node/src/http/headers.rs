@@ -1,23 +1,26 @@
 //! The headers of requests and responses that mean something here.
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::Consistency;
 use super::error::ApiError;
+use crate::sparql::update::Write;
 use crate::state::RequestId;
 
 pub(super) const LOG_INDEX: HeaderName = HeaderName::from_static("quadraft-log-index");
 pub(super) const AGE: HeaderName = HeaderName::from_static("quadraft-age-milliseconds");
 pub(super) const DUPLICATE: HeaderName = HeaderName::from_static("quadraft-duplicate");
-const CONSISTENCY: HeaderName = HeaderName::from_static("quadraft-consistency");
-const MINIMUM_INDEX: HeaderName = HeaderName::from_static("quadraft-minimum-index");
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+pub(super) const CONSISTENCY: HeaderName = HeaderName::from_static("quadraft-consistency");
+pub(super) const MINIMUM_INDEX: HeaderName = HeaderName::from_static("quadraft-minimum-index");
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 const MAXIMUM_KEY_BYTES: usize = 256;
 
 /// The value of a header that may be there once.
-fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, ApiError> {
+pub(super) fn one<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a str>, ApiError> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else {
         return Ok(None);
@@ -56,10 +59,12 @@ pub(super) fn consistency(headers: &HeaderMap) -> Result<Consistency, ApiError> 
 }
 
 /// The name of a write: the client's own, so that it can be repeated, or a new one.
-pub(super) fn request_id(headers: &HeaderMap) -> Result<RequestId, ApiError> {
+pub(super) fn request_id(headers: &HeaderMap, write: &Write) -> Result<RequestId, ApiError> {
     match one(headers, &IDEMPOTENCY_KEY)? {
         None => Ok(RequestId::random()),
-        Some(key) if (1..=MAXIMUM_KEY_BYTES).contains(&key.len()) => Ok(RequestId::from_key(key)),
+        Some(key) if (1..=MAXIMUM_KEY_BYTES).contains(&key.len()) => {
+            Ok(RequestId::of_key(key, &write.content_digest()))
+        }
         Some(_) => Err(ApiError::bad_request(format!(
             "the header {IDEMPOTENCY_KEY} has 1 to {MAXIMUM_KEY_BYTES} characters"
         ))),
@@ -107,32 +112,6 @@ pub(super) fn refuse_encoded_body(headers: &HeaderMap) -> Result<(), ApiError> {
             "the body has the encoding {encoding:?}: send it uncompressed"
         ))),
     }
-}
-
-/// Refuses writes that a page of another site made a browser send: a plain form needs no CORS.
-pub(super) fn refuse_other_sites(headers: &HeaderMap) -> Result<(), ApiError> {
-    let refused = || {
-        Err(ApiError::new(
-            StatusCode::FORBIDDEN,
-            "other_site",
-            "writes from pages of other sites are refused",
-        ))
-    };
-    if let Some(site) = one(headers, &SEC_FETCH_SITE)? {
-        return match site {
-            "same-origin" | "none" => Ok(()),
-            _ => refused(),
-        };
-    }
-    let Some(origin) = one(headers, &header::ORIGIN)? else {
-        return Ok(());
-    };
-    let host = one(headers, &header::HOST)?;
-    let origin_host = origin.split_once("://").map(|(_, host)| host);
-    if origin_host.is_some() && origin_host == host {
-        return Ok(());
-    }
-    refused()
 }
 
 /// A header value for a number.
@@ -189,15 +168,20 @@ mod tests {
     }
 
     #[test]
-    fn the_same_key_names_the_same_request() {
-        let keyed = headers(&[("idempotency-key", "order-1")]);
-        assert_eq!(
-            request_id(&keyed).ok(),
-            Some(RequestId::from_key("order-1"))
-        );
-        let none = headers(&[]);
-        assert_ne!(request_id(&none).ok(), request_id(&none).ok());
-        assert!(request_id(&headers(&[("idempotency-key", "")])).is_err());
+    fn a_key_names_a_request_and_what_it_asks_for() {
+        let write = |text: &str| Write::Update {
+            text: text.into(),
+            base_iri: None,
+            using_graphs: None,
+        };
+        let id = |pairs, text| request_id(&headers(pairs), &write(text)).ok();
+        let keyed = [("idempotency-key", "order-1")];
+        let one = id(&keyed, "CLEAR ALL").unwrap();
+        assert_eq!(id(&keyed, "CLEAR ALL"), Some(one));
+        let other = id(&keyed, "CLEAR DEFAULT").unwrap();
+        assert_eq!((one.key() == other.key(), one == other), (true, false));
+        assert_ne!(id(&[], "CLEAR ALL"), id(&[], "CLEAR ALL"));
+        assert_eq!(id(&[("idempotency-key", "")], "CLEAR ALL"), None);
     }
 
     #[test]
@@ -213,24 +197,5 @@ mod tests {
             Some("text/turtle".into())
         );
         assert_eq!(of("text/turtle; charset=latin1"), None);
-    }
-
-    #[test]
-    fn writes_from_other_sites_are_refused() {
-        let allowed = |pairs| refuse_other_sites(&headers(pairs)).is_ok();
-        assert!(allowed(&[]));
-        assert!(allowed(&[("sec-fetch-site", "same-origin")]));
-        assert!(allowed(&[("sec-fetch-site", "none")]));
-        assert!(!allowed(&[("sec-fetch-site", "cross-site")]));
-        assert!(!allowed(&[("sec-fetch-site", "same-site")]));
-        assert!(allowed(&[
-            ("origin", "http://localhost:7878"),
-            ("host", "localhost:7878")
-        ]));
-        assert!(!allowed(&[
-            ("origin", "http://evil.example"),
-            ("host", "localhost:7878")
-        ]));
-        assert!(!allowed(&[("origin", "null"), ("host", "localhost:7878")]));
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! [`router`] builds the service over a [`Database`]; [`serve`] runs it until it is told to stop.
 
+mod base;
 mod body;
+mod cross_origin;
 mod database;
 mod error;
 mod graph_store;
@@ -25,6 +27,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use cross_origin::{Origin, ParseOriginError};
 pub use database::{Committed, Consistency, Database, ReadFailure, ReadPoint, WriteFailure};
 pub use options::HttpOptions;
 pub use router::{metrics_router, router};

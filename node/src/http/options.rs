@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use super::Origin;
 use crate::sparql::query::QueryLimits;
 
 /// The bounds of the HTTP edge.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct HttpOptions {
     /// What queries may use.
     pub queries: QueryLimits,
@@ -19,6 +20,8 @@ pub struct HttpOptions {
     pub write_timeout: Duration,
     /// How long a read waits for a state that is fresh enough.
     pub read_barrier_timeout: Duration,
+    /// The origins whose pages may read and write; none by default.
+    pub cors_origins: Vec<Origin>,
 }
 
 impl Default for HttpOptions {
@@ -30,6 +33,7 @@ impl Default for HttpOptions {
             body_patience: Duration::from_secs(30),
             write_timeout: Duration::from_secs(10),
             read_barrier_timeout: Duration::from_secs(5),
+            cors_origins: Vec::new(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The parameters of the protocols, from the URL or from a form.
 
+use percent_encoding::percent_decode;
+
 use super::error::ApiError;
 
 /// Parameters in the order in which they were given.
@@ -7,12 +9,24 @@ use super::error::ApiError;
 pub(super) struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
-    /// Those of a URL's query or of a form. What is not UTF-8 is replaced.
-    pub(super) fn parse(text: &[u8]) -> Self {
-        Self(form_urlencoded::parse(text).into_owned().collect())
+    /// Those of a URL's query or of a form (URL Standard, `application/x-www-form-urlencoded`).
+    ///
+    /// # Errors
+    /// When a name or a value is not UTF-8: replacing what cannot be read would store other data
+    /// than was sent.
+    pub(super) fn parse(text: &[u8]) -> Result<Self, ApiError> {
+        text.split(|byte| *byte == b'&')
+            .filter(|pair| !pair.is_empty())
+            .map(|pair| {
+                let mut parts = pair.splitn(2, |byte| *byte == b'=');
+                let mut part = || decode(parts.next().unwrap_or_default());
+                Ok((part()?, part()?))
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
-    pub(super) fn of_url(query: Option<&str>) -> Self {
+    pub(super) fn of_url(query: Option<&str>) -> Result<Self, ApiError> {
         Self::parse(query.unwrap_or_default().as_bytes())
     }
 
@@ -60,6 +74,17 @@ impl Parameters {
     }
 }
 
+fn decode(text: &[u8]) -> Result<String, ApiError> {
+    let spaced: Vec<u8> = text
+        .iter()
+        .map(|byte| if *byte == b'+' { b' ' } else { *byte })
+        .collect();
+    let decoded: Vec<u8> = percent_decode(&spaced).collect();
+    String::from_utf8(decoded).map_err(|error| {
+        ApiError::bad_request(format!("a parameter is not UTF-8: {}", error.utf8_error()))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -68,19 +93,28 @@ mod tests {
 
     #[test]
     fn values_are_decoded() {
-        let mut parameters = Parameters::parse(b"query=ASK+%7B%7D&a=%C3%A9&a=2");
+        let mut parameters = Parameters::parse(b"query=ASK+%7B%7D&a=%C3%A9&&a=2&b").unwrap();
         assert_eq!(
             parameters.take_one("query").unwrap(),
             Some("ASK {}".to_owned())
         );
         assert_eq!(parameters.take_all("a"), ["é", "2"]);
+        assert_eq!(parameters.take_one("b").unwrap(), Some(String::new()));
         assert!(parameters.finish().is_ok());
     }
 
     #[test]
     fn what_is_given_twice_or_unknown_is_refused() {
-        let mut parameters = Parameters::parse(b"query=1&query=2");
+        let mut parameters = Parameters::parse(b"query=1&query=2").unwrap();
         assert!(parameters.take_one("query").is_err());
-        assert!(Parameters::parse(b"defualt-graph-uri=x").finish().is_err());
+        let misspelt = Parameters::parse(b"defualt-graph-uri=x").unwrap();
+        assert!(misspelt.finish().is_err());
+    }
+
+    #[test]
+    fn what_is_not_utf_8_is_refused_in_names_and_in_values() {
+        for text in [&b"query=%FF"[..], b"%C3=1", b"a=\xff", b"a=%ED%A0%80"] {
+            assert!(Parameters::parse(text).is_err(), "{text:?}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse as _, Response};
 use futures::TryStreamExt as _;
 
 use super::ReadPoint;
+use super::base;
 use super::error::ApiError;
 use super::headers;
 use super::parameters::Parameters;
@@ -22,9 +23,9 @@ pub(super) async fn endpoint(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
-    let parameters = Parameters::of_url(parts.uri.query());
+    let parameters = Parameters::of_url(parts.uri.query())?;
     match parts.method {
-        Method::GET | Method::HEAD => by_parameters(&service, &parts.headers, parameters).await,
+        Method::GET | Method::HEAD => by_parameters(&service, &parts, parameters).await,
         Method::POST => by_post(&service, &parts, parameters, body).await,
         _ => Ok(method_not_allowed("GET, HEAD, POST")),
     }
@@ -39,8 +40,8 @@ async fn by_post(
     match headers::media_type(&parts.headers)?.as_deref() {
         Some(FORM) => {
             let form = service.bodies.read(&parts.headers, body).await?;
-            let parameters = parameters.and(Parameters::parse(&form.bytes));
-            by_parameters(service, &parts.headers, parameters).await
+            let parameters = parameters.and(Parameters::parse(&form.bytes)?);
+            by_parameters(service, parts, parameters).await
         }
         Some(QUERY) => by_body(service, parts, parameters, body).await,
         other => Err(unsupported(other, &[FORM, QUERY])),
@@ -50,13 +51,13 @@ async fn by_post(
 /// A query in the parameters of the URL or of a form.
 pub(super) async fn by_parameters(
     service: &Service,
-    headers: &HeaderMap,
+    parts: &Parts,
     mut parameters: Parameters,
 ) -> Result<Response, ApiError> {
     let text = parameters
         .take_one("query")?
         .ok_or_else(|| ApiError::bad_request("the parameter query is missing"))?;
-    run(service, headers, parameters, text).await
+    run(service, parts, parameters, text).await
 }
 
 /// A query that is the body.
@@ -73,24 +74,24 @@ pub(super) async fn by_body(
     }
     let body = service.bodies.read(&parts.headers, body).await?;
     let (text, _memory) = body.into_text()?;
-    run(service, &parts.headers, parameters, text).await
+    run(service, parts, parameters, text).await
 }
 
 async fn run(
     service: &Service,
-    headers: &HeaderMap,
+    parts: &Parts,
     mut parameters: Parameters,
     text: String,
 ) -> Result<Response, ApiError> {
     // Other parameters are ignored: clients of other databases send some.
     let query = QueryText {
         text,
-        base_iri: None,
+        base_iri: base::of_request(parts),
         default_graphs: parameters.take_all("default-graph-uri"),
         named_graphs: parameters.take_all("named-graph-uri"),
     };
-    let point = barrier(service, headers).await?;
-    let accept = headers::accept(headers);
+    let point = barrier(service, &parts.headers).await?;
+    let accept = headers::accept(&parts.headers);
     let state = service.database.state();
     let answer = service.engine.query(state, query, accept).await?;
     Ok(response(service, answer, point))

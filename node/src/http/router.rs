@@ -10,6 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get};
 
 use super::body::BodyReader;
+use super::cross_origin::CrossOrigin;
 use super::error::ApiError;
 use super::{Database, HttpOptions, graph_store, health, observe, page, query, sparql, update};
 use crate::metrics::Metrics;
@@ -21,6 +22,7 @@ pub(super) struct Service {
     pub(super) options: HttpOptions,
     pub(super) engine: QueryEngine,
     pub(super) bodies: BodyReader,
+    pub(super) cross_origin: CrossOrigin,
     pub(super) metrics: Metrics,
 }
 
@@ -28,14 +30,17 @@ pub(super) type SharedService = Shared<Arc<Service>>;
 
 /// The service of the node's HTTP port.
 pub fn router(database: Arc<dyn Database>, options: HttpOptions, metrics: Metrics) -> Router {
+    let cross_origin = CrossOrigin::new(options.cors_origins.clone());
+    let cors = cross_origin.layer();
     let service = Arc::new(Service {
         database,
-        options,
+        cross_origin,
         engine: QueryEngine::new(options.queries, metrics.queries.clone()),
-        bodies: BodyReader::new(options, metrics.http.clone()),
+        bodies: BodyReader::new(options.clone(), metrics.http.clone()),
+        options,
         metrics: metrics.clone(),
     });
-    Router::new()
+    let routes = Router::new()
         .route("/", get(page::page))
         .route("/query", any(query::endpoint))
         .route("/update", any(update::endpoint))
@@ -47,7 +52,12 @@ pub fn router(database: Arc<dyn Database>, options: HttpOptions, metrics: Metric
         .route("/status", get(health::status))
         .route("/metrics", get(health::metrics))
         .fallback(unknown_path)
-        .method_not_allowed_fallback(|| async { method_not_allowed("GET, HEAD") })
+        .method_not_allowed_fallback(|| async { method_not_allowed("GET, HEAD") });
+    let routes = match cors {
+        Some(cors) => routes.layer(cors),
+        None => routes,
+    };
+    routes
         .layer(middleware::from_fn_with_state(
             metrics.http,
             observe::observe,

@@ -16,25 +16,21 @@ pub(super) async fn endpoint(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
-    let parameters = Parameters::of_url(parts.uri.query());
+    let parameters = Parameters::of_url(parts.uri.query())?;
     match parts.method {
         Method::GET | Method::HEAD => {
             // An update in a URL is never carried out: links must be safe to follow.
-            query::by_parameters(&service, &parts.headers, parameters).await
+            query::by_parameters(&service, &parts, parameters).await
         }
         Method::POST => match headers::media_type(&parts.headers)?.as_deref() {
             Some(QUERY) => query::by_body(&service, &parts, parameters, body).await,
             Some(UPDATE) => update::by_body(&service, &parts, parameters, body).await,
             Some(FORM) => {
                 let form = service.bodies.read(&parts.headers, body).await?;
-                let parameters = parameters.and(Parameters::parse(&form.bytes));
+                let parameters = parameters.and(Parameters::parse(&form.bytes)?);
                 match (parameters.has("query"), parameters.has("update")) {
-                    (true, false) => {
-                        query::by_parameters(&service, &parts.headers, parameters).await
-                    }
-                    (false, true) => {
-                        update::by_parameters(&service, &parts.headers, parameters).await
-                    }
+                    (true, false) => query::by_parameters(&service, &parts, parameters).await,
+                    (false, true) => update::by_parameters(&service, &parts, parameters).await,
                     (true, true) => Err(ApiError::bad_request(
                         "there is a query and an update: send them one by one",
                     )),

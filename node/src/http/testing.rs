@@ -57,8 +57,9 @@ impl FakeDatabase {
             Ok(Evaluated::Duplicate { log_index }) => Ok(Committed {
                 log_index,
                 duplicate: true,
+                created: false,
             }),
-            Ok(Evaluated::Proposed { .. }) => {
+            Ok(Evaluated::Proposed { created, .. }) => {
                 let index = self.next_index.fetch_add(1, Ordering::Relaxed);
                 let position = LogPosition { term: 1, index };
                 let command = Apply::Command(evaluation.command.unwrap());
@@ -66,6 +67,7 @@ impl FakeDatabase {
                 Ok(Committed {
                     log_index: index,
                     duplicate: false,
+                    created,
                 })
             }
         }

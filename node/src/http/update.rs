@@ -6,6 +6,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 
+use super::base;
 use super::error::ApiError;
 use super::headers;
 use super::parameters::Parameters;
@@ -23,12 +24,12 @@ pub(super) async fn endpoint(
     if parts.method != Method::POST {
         return Ok(method_not_allowed("POST"));
     }
-    let parameters = Parameters::of_url(parts.uri.query());
+    let parameters = Parameters::of_url(parts.uri.query())?;
     match headers::media_type(&parts.headers)?.as_deref() {
         Some(FORM) => {
             let form = service.bodies.read(&parts.headers, body).await?;
-            let parameters = parameters.and(Parameters::parse(&form.bytes));
-            by_parameters(&service, &parts.headers, parameters).await
+            let parameters = parameters.and(Parameters::parse(&form.bytes)?);
+            by_parameters(&service, &parts, parameters).await
         }
         Some(UPDATE) => by_body(&service, &parts, parameters, body).await,
         other => Err(unsupported(other, &[FORM, UPDATE])),
@@ -38,13 +39,13 @@ pub(super) async fn endpoint(
 /// An update in a form.
 pub(super) async fn by_parameters(
     service: &Service,
-    headers: &HeaderMap,
+    parts: &Parts,
     mut parameters: Parameters,
 ) -> Result<Response, ApiError> {
     let text = parameters
         .take_one("update")?
         .ok_or_else(|| ApiError::bad_request("the parameter update is missing"))?;
-    run(service, headers, parameters, text).await
+    run(service, parts, parameters, text).await
 }
 
 /// An update that is the body.
@@ -56,12 +57,12 @@ pub(super) async fn by_body(
 ) -> Result<Response, ApiError> {
     let body = service.bodies.read(&parts.headers, body).await?;
     let (text, _memory) = body.into_text()?;
-    run(service, &parts.headers, parameters, text).await
+    run(service, parts, parameters, text).await
 }
 
 async fn run(
     service: &Service,
-    headers: &HeaderMap,
+    parts: &Parts,
     mut parameters: Parameters,
     text: String,
 ) -> Result<Response, ApiError> {
@@ -73,10 +74,10 @@ async fn run(
         (!default.is_empty() || !named.is_empty()).then_some(UsingGraphs { default, named });
     let write = Write::Update {
         text,
-        base_iri: None,
+        base_iri: base::of_request(parts),
         using_graphs,
     };
-    commit(service, headers, write).await
+    commit(service, &parts.headers, write).await
 }
 
 /// Commits a write and answers for it.
@@ -85,13 +86,18 @@ pub(super) async fn commit(
     headers: &HeaderMap,
     write: Write,
 ) -> Result<Response, ApiError> {
-    headers::refuse_other_sites(headers)?;
-    let id = headers::request_id(headers)?;
+    service.cross_origin.refuse_other_sites(headers)?;
+    let id = headers::request_id(headers, &write)?;
     let committed = service
         .database
         .write(id, write, service.options.write_timeout)
         .await?;
-    let mut response = StatusCode::NO_CONTENT.into_response();
+    let status = if committed.created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::NO_CONTENT
+    };
+    let mut response = status.into_response();
     let headers = response.headers_mut();
     headers.insert(headers::LOG_INDEX, headers::number(committed.log_index));
     if committed.duplicate {

@@ -1,42 +1,20 @@
-//! What a running node does when its store holds other data than was applied to it.
+//! What a running node does when its store cannot be read, or holds other data than was applied to it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-use tokio::sync::watch;
 
 use super::node::Node;
 use super::remedy::{StoreRemedy, remedy};
 
-/// What was found out about the store.
-#[derive(Debug)]
+/// A store that is damaged and kept all the same.
+#[derive(Debug, Default)]
 pub(super) struct DamagedStore {
-    /// Why the next start rebuilds it, once that is decided.
-    rebuild: watch::Sender<Option<String>>,
-    /// What is wrong with it, when it is kept all the same.
     kept: Mutex<Option<String>>,
-}
-
-impl Default for DamagedStore {
-    fn default() -> Self {
-        Self {
-            rebuild: watch::channel(None).0,
-            kept: Mutex::default(),
-        }
-    }
+    /// Its rebuild is ordered. Several find the same damage at once.
+    is_ordered: Mutex<bool>,
 }
 
 impl DamagedStore {
-    /// Waits until it is decided that the store is rebuilt, and says why.
-    pub(super) async fn rebuilding(&self) -> String {
-        let mut decided = self.rebuild.subscribe();
-        match decided.wait_for(Option::is_some).await {
-            Ok(what) => what.clone().unwrap_or_default(),
-            // The sender lives as long as this.
-            Err(_) => std::future::pending().await,
-        }
-    }
-
     /// What is wrong with a store that is kept because nobody else has its data.
     pub(super) fn kept(&self) -> Option<String> {
         self.kept
@@ -44,39 +22,80 @@ impl DamagedStore {
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
+
+    fn keep(&self, what: &str) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(what.to_owned());
+    }
 }
 
 impl Node {
-    /// The store was found to hold other data than was applied to it. Unless it is the only copy,
-    /// the node stops, and its next start moves it to quarantine and rebuilds it from snapshot and
-    /// log; tells whether that is so. Vote and log are kept.
-    pub(crate) fn settle_damaged_store(&self, what: &str) -> bool {
-        let purged = self.log().state().purged;
-        let reaches =
-            purged.is_none() || (self.keeper().position() >= purged && self.keeper().is_whole());
-        let decided = remedy(reaches, self.has_other_members());
+    /// Waits until the store is found to be damaged and its rebuild is ordered, and says why. The
+    /// only copy of the data is never given up: then this waits for ever.
+    pub(super) async fn store_damaged(self: &Arc<Self>) -> String {
+        let what = self.state().damaged().await;
+        loop {
+            let (node, found) = (self.clone(), what.clone());
+            // The snapshot is read for this.
+            let ordered = tokio::task::spawn_blocking(move || node.order_rebuild(&found)).await;
+            match ordered {
+                Ok(Ok(true)) => return what,
+                Ok(Ok(false)) => std::future::pending().await,
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "the rebuild of the store cannot be ordered; it is tried again");
+                }
+                Err(error) => tracing::error!(%error, "the rebuild of the store was not ordered"),
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// The store is damaged. Unless it is the only copy, its next start moves it to quarantine and
+    /// rebuilds it from snapshot and log; tells whether that is so. Vote and log are kept.
+    ///
+    /// # Errors
+    /// When the order cannot be written.
+    pub(crate) fn order_rebuild(&self, what: &str) -> Result<bool, std::io::Error> {
+        let has_everything = self.log_goes_on_from_snapshot()
+            && (self.log().state().purged.is_none() || self.keeper().is_whole());
+        let decided = remedy(has_everything, self.has_other_members());
         tracing::error!(what, ?decided, "the store is damaged");
         if decided == StoreRemedy::Keep {
-            *self
-                .damaged_store
-                .kept
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = Some(what.to_owned());
-            return false;
+            self.damaged_store.keep(what);
+            return Ok(false);
         }
-        let ordered = crate::recovery::order_rebuild(
-            self.snapshots().file_system().as_ref(),
-            self.data(),
-            what,
-        );
-        if let Err(error) = ordered {
-            tracing::error!(%error, "the rebuild of the store cannot be ordered; it is tried again");
-            return false;
+        self.write_order(what)?;
+        Ok(true)
+    }
+
+    /// Has the next start rebuild the store.
+    fn write_order(&self, what: &str) -> Result<(), std::io::Error> {
+        let ordered = &self.damaged_store.is_ordered;
+        let mut is_ordered = ordered.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*is_ordered {
+            let file_system = self.snapshots().file_system();
+            crate::recovery::order_rebuild(file_system.as_ref(), self.data(), what)?;
+            *is_ordered = true;
         }
-        self.damaged_store
-            .rebuild
-            .send_replace(Some(what.to_owned()));
-        true
+        Ok(())
+    }
+
+    /// Whether the log has everything, or everything behind the snapshot.
+    fn log_goes_on_from_snapshot(&self) -> bool {
+        let purged = self.log().state().purged;
+        purged.is_none() || self.keeper().position() >= purged
+    }
+
+    /// As [`Self::order_rebuild`], without reading the snapshot first: there is no time for it. The
+    /// store goes to quarantine, and no byte of it is lost.
+    ///
+    /// # Errors
+    /// When the order cannot be written.
+    pub(crate) fn order_rebuild_now(&self, what: &str) -> Result<bool, std::io::Error> {
+        if remedy(self.log_goes_on_from_snapshot(), self.has_other_members()) == StoreRemedy::Keep {
+            return Ok(false);
+        }
+        self.write_order(what)?;
+        Ok(true)
     }
 
     /// Takes a snapshot that stands for all entries up to `through_index`, and lets them go with

@@ -8,6 +8,8 @@ pub struct Committed {
     pub log_index: u64,
     /// The same request had been applied before, at this index.
     pub duplicate: bool,
+    /// The graph that it names did not exist before.
+    pub created: bool,
 }
 
 /// Why a write was not answered as committed.
@@ -37,7 +39,8 @@ pub enum WriteFailure {
 /// The point that a read reflects at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadPoint {
-    /// With `stale`: milliseconds since this node last heard from a leader, if it ever did.
+    /// With `stale`: everything that was acknowledged longer ago than this is in the state, if
+    /// that is known at all.
     pub age_ms: Option<u64>,
 }
 

@@ -17,6 +17,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const MAXIMUM_MESSAGE_BYTES: usize = 256 * 1024 * 1024;
 /// Between two looks for a leader; a change of the leader ends the pause.
 const LEADER_PAUSE: Duration = Duration::from_millis(50);
+/// How long after a write's deadline its outcome may still arrive from the leader.
+const ANSWER_GRACE: Duration = Duration::from_millis(500);
 /// The details that tell a full disk from too many writes.
 const DISK_FULL: &[u8] = b"disk_full";
 
@@ -79,7 +81,11 @@ impl Node {
     }
 
     async fn write_here(&self, id: RequestId, write: Write, until: Instant) -> Attempt {
-        match self.writer().write(id, write, until).await {
+        let answer = tokio::select! {
+            answer = self.writer().write(id, write, until) => answer,
+            () = self.leader_gone(self.node_id().0) => return Attempt::Unknown,
+        };
+        match answer {
             WriterAnswer::Committed(committed) => Attempt::Done(Ok(committed)),
             WriterAnswer::Failed(WriteFailure::NoLeader) | WriterAnswer::NotLeader => {
                 Attempt::NotProposed
@@ -111,12 +117,19 @@ impl Node {
             write: write.into(),
             deadline_ms: u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX),
         };
-        match tokio::time::timeout(remaining, client.write(request)).await {
+        // The leader says what became of it when its time is over: that is waited for.
+        let answered = tokio::time::timeout(remaining + ANSWER_GRACE, client.write(request));
+        let answered = tokio::select! {
+            answered = answered => answered,
+            () = self.leader_gone(leader) => return Attempt::Unknown,
+        };
+        match answered {
             Ok(Ok(response)) => {
                 let response = response.into_inner();
                 Attempt::Done(Ok(Committed {
                     log_index: response.log_index,
                     duplicate: response.duplicate,
+                    created: response.created,
                 }))
             }
             Ok(Err(status)) => read_failure(&status),
@@ -145,10 +158,11 @@ impl Node {
         }
     }
 
-    /// Waits a moment for the leader to change; false once `until` has passed.
+    /// Waits a moment for the leader to change; false once `until` has passed, or when no majority
+    /// was heard for so long that another member should be asked.
     pub(super) async fn wait_for_another_leader(&self, until: Instant) -> bool {
         let now = Instant::now();
-        if now >= until {
+        if now >= until || !self.may_wait_for_a_leader() {
             return false;
         }
         let pause = LEADER_PAUSE.min(until - now);

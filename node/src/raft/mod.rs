@@ -2,9 +2,11 @@
 
 mod codec;
 mod compare;
+mod contact;
 mod damaged_store;
 mod failure;
 mod forward;
+mod freshness;
 mod log_storage;
 mod membership;
 mod network;

@@ -27,6 +27,11 @@ pub(super) const MAXIMUM_MESSAGE_BYTES: usize = 256 * 1024 * 1024;
 /// Bytes of a snapshot in one message.
 pub(crate) const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a peer may take to make entries durable. The library proposes one heartbeat interval,
+/// which is less than one sync of a slow disk, or than a large entry on a slow line; what is sent
+/// again after that comes no faster. A peer that is gone ends the call by keep-alive, and heartbeats
+/// tell by themselves, since the library ends those after an interval.
+const APPEND_DEADLINE: Duration = Duration::from_secs(30);
 
 type Response<T> = Result<T, RPCError<TypeConfig>>;
 
@@ -103,18 +108,21 @@ impl PeerClient {
         self.client.clone().map_err(CallError::Address)
     }
 
-    fn request<T>(message: T, option: &RPCOption) -> tonic::Request<T> {
+    fn request<T>(message: T, deadline: Duration) -> tonic::Request<T> {
         let mut request = tonic::Request::new(message);
-        request.set_timeout(option.hard_ttl());
+        request.set_timeout(deadline);
         request
+    }
+
+    /// The deadline of a call that openraft ends by itself, without our knowing: ours comes first.
+    fn deadline(option: &RPCOption) -> Duration {
+        option.hard_ttl() * 9 / 10
     }
 
     async fn answer<T>(
         call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
-        option: &RPCOption,
+        deadline: Duration,
     ) -> Result<T, CallError> {
-        // openraft ends the call at its hard deadline without our knowing; ours comes first.
-        let deadline = option.soft_ttl();
         match tokio::time::timeout(deadline, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(CallError::Status(Box::new(status))),
@@ -141,11 +149,12 @@ impl PeerClient {
             leadership_transfer: rpc.leadership_transfer,
         };
         let mut client = self.client()?;
-        let request = Self::request(message, &option);
+        let deadline = Self::deadline(&option);
+        let request = Self::request(message, deadline);
         let response = if is_pre_vote {
-            Self::answer(client.pre_vote(request), &option).await?
+            Self::answer(client.pre_vote(request), deadline).await?
         } else {
-            Self::answer(client.vote(request), &option).await?
+            Self::answer(client.vote(request), deadline).await?
         };
         self.note(response.responder.as_ref())?;
         let vote = read_vote(response.vote.as_ref())
@@ -164,7 +173,6 @@ impl PeerClient {
     async fn call_append(
         &self,
         rpc: AppendEntriesRequest<TypeConfig>,
-        option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, CallError> {
         let committed = rpc.leader_commit.as_ref().map(to_position);
         let last_sent = rpc
@@ -187,14 +195,18 @@ impl PeerClient {
                     payload: encode_payload(&entry.payload),
                 })
                 .collect(),
+            freshness: Some(self.peers.freshness_for(self.target)),
         };
         let mut client = self.client()?;
         let response = Self::answer(
-            client.append_entries(Self::request(message, &option)),
-            &option,
+            client.append_entries(Self::request(message, APPEND_DEADLINE)),
+            APPEND_DEADLINE,
         )
         .await?;
         self.note(response.responder.as_ref())?;
+        self.peers
+            .freshness()
+            .note_answer(self.target, response.answered_at);
         use v1::append_entries_response::Outcome;
         Ok(match response.outcome() {
             Outcome::Success => {
@@ -230,8 +242,8 @@ impl PeerClient {
         };
         let mut client = self.client()?;
         let response = Self::answer(
-            client.transfer_leader(Self::request(message, &option)),
-            &option,
+            client.transfer_leader(Self::request(message, Self::deadline(&option))),
+            Self::deadline(&option),
         )
         .await?;
         use openraft::raft::TransferLeaderError;
@@ -325,9 +337,9 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
     async fn append_entries(
         &mut self,
         rpc: AppendEntriesRequest<TypeConfig>,
-        option: RPCOption,
+        _option: RPCOption,
     ) -> Response<AppendEntriesResponse<TypeConfig>> {
-        Ok(self.call_append(rpc, option).await?)
+        Ok(self.call_append(rpc).await?)
     }
 
     async fn vote(
@@ -377,5 +389,106 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         option: RPCOption,
     ) -> Response<openraft::raft::TransferLeaderResponse<TypeConfig>> {
         Ok(self.call_transfer(rpc, option).await?)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use quadraft_protocol::NodeId;
+    use quadraft_protocol::v1::raft_server::{Raft, RaftServer};
+    use tonic::{Request, Status, Streaming};
+    use uuid::Uuid;
+
+    use super::super::peers::LocalIdentity;
+    use super::super::seen::SeenTable;
+    use super::*;
+
+    fn peers(node_id: u64) -> Arc<Peers> {
+        let identity = LocalIdentity {
+            cluster_uuid: Uuid::nil(),
+            node_id: NodeId(node_id),
+            incarnation: Uuid::from_u128(u128::from(node_id)),
+            boot_count: 1,
+        };
+        Arc::new(Peers::new(identity, SeenTable::default()))
+    }
+
+    /// A peer whose disk is slow.
+    struct SlowPeer {
+        peers: Arc<Peers>,
+        delay: Duration,
+    }
+
+    type Answer<T> = Result<tonic::Response<T>, Status>;
+
+    #[tonic::async_trait]
+    impl Raft for SlowPeer {
+        async fn append_entries(
+            &self,
+            _request: Request<v1::AppendEntriesRequest>,
+        ) -> Answer<v1::AppendEntriesResponse> {
+            tokio::time::sleep(self.delay).await;
+            let mut response = v1::AppendEntriesResponse {
+                responder: Some(self.peers.responder()),
+                ..v1::AppendEntriesResponse::default()
+            };
+            response.set_outcome(v1::append_entries_response::Outcome::Success);
+            Ok(tonic::Response::new(response))
+        }
+
+        async fn vote(&self, _request: Request<v1::VoteRequest>) -> Answer<v1::VoteResponse> {
+            Err(Status::unimplemented(""))
+        }
+
+        async fn pre_vote(&self, _request: Request<v1::VoteRequest>) -> Answer<v1::VoteResponse> {
+            Err(Status::unimplemented(""))
+        }
+
+        async fn transfer_leader(
+            &self,
+            _request: Request<v1::TransferLeaderRequest>,
+        ) -> Answer<v1::TransferLeaderResponse> {
+            Err(Status::unimplemented(""))
+        }
+
+        async fn install_snapshot(
+            &self,
+            _request: Request<Streaming<v1::InstallSnapshotRequest>>,
+        ) -> Answer<v1::InstallSnapshotResponse> {
+            Err(Status::unimplemented(""))
+        }
+    }
+
+    #[tokio::test]
+    async fn entries_may_take_a_slow_disk_longer_than_a_heartbeat_interval() {
+        let interval = Duration::from_millis(50);
+        let peer = SlowPeer {
+            peers: peers(2),
+            delay: interval * 4,
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(
+            tonic::transport::Server::builder()
+                .add_service(RaftServer::new(peer))
+                .serve_with_incoming(tonic::transport::server::TcpIncoming::from(listener)),
+        );
+        let node = MemberAddresses {
+            peer: address.to_string(),
+            http: address.to_string(),
+        };
+        let mut client = Network::new(peers(1)).new_client(2, &node).await;
+        let rpc = AppendEntriesRequest {
+            vote: Vote::new(1, 1),
+            prev_log_id: None,
+            entries: Vec::new(),
+            leader_commit: None,
+        };
+        let answer = client.append_entries(rpc, RPCOption::new(interval)).await;
+        assert!(
+            matches!(answer, Ok(AppendEntriesResponse::Success)),
+            "{answer:?}"
+        );
     }
 }

@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 use quadraft_protocol::{NodeId, RecoveryReport, v1};
 use uuid::Uuid;
 
+use super::contact::leading;
 use super::damaged_store::DamagedStore;
 use super::log_storage::LogStorage;
 use super::network::Network;
@@ -42,7 +43,8 @@ use crate::state::State;
 pub struct NodeOptions {
     pub election_timeout_ms: u64,
     pub heartbeat_interval_ms: u64,
-    /// A snapshot is taken after this many entries, and the log below it let go.
+    /// A snapshot is taken after this many entries, when the log has grown enough for another, and
+    /// the log below it let go.
     pub snapshot_after_entries: u64,
     pub evaluation_limits: EvaluationLimits,
 }
@@ -75,6 +77,8 @@ pub enum StopReason {
     DiskFailed(String),
     /// The store holds other data than was applied to it: the next start rebuilds it.
     StoreDamaged(String),
+    /// Likewise, but nobody else has this data: the store is kept as it is.
+    OnlyCopyDamaged(String),
     /// The volume is never to be served from again.
     Retired(Retired),
     /// Anything else that ended the Raft core.
@@ -102,7 +106,6 @@ pub struct Node {
     options: NodeOptions,
     report: RecoveryReport,
     stopping: AtomicBool,
-    last_contact: Mutex<Option<Instant>>,
     divergences: Mutex<Vec<v1::Divergence>>,
     scrub: OnceLock<Arc<dyn ShowsScrub>>,
     pub(super) damaged_store: DamagedStore,
@@ -293,13 +296,16 @@ impl PreparedNode {
         )
         .await
         .map_err(|error| NodeError::Raft(error.to_string()))?;
-        // Twice the election timeout: by then the others have had time to choose another leader.
+        self.peers.lead_by({
+            let (metrics, state) = (raft.metrics(), self.state.clone());
+            move || leading(&metrics.borrow_watched(), &state)
+        });
         let writer = Writer::start(
             raft.clone(),
             self.state.clone(),
             options.evaluation_limits,
             self.space.clone(),
-            options.election_timeout() * 2,
+            options.election_timeout(),
         );
         let node = Arc::new(Node {
             raft,
@@ -314,7 +320,6 @@ impl PreparedNode {
             options,
             report: self.report,
             stopping: AtomicBool::new(false),
-            last_contact: Mutex::new(None),
             divergences: Mutex::default(),
             scrub: OnceLock::new(),
             damaged_store: DamagedStore::default(),
@@ -370,13 +375,25 @@ impl Node {
 
     /// Waits until the node must not go on: the disk failed, the volume is not to be served from
     /// any more, the store has to be rebuilt, or the Raft core has stopped by itself.
-    pub async fn stopped(&self) -> StopReason {
-        tokio::select! {
+    pub async fn stopped(self: &Arc<Self>) -> StopReason {
+        let reason = tokio::select! {
             // Also when nothing is asked of the log that would tell the core.
             () = self.log.failed() => self.stop_reason(String::new()),
             set_back = self.peers.set_back() => StopReason::Retired(set_back.into()),
             reason = self.core_stopped() => reason,
-            what = self.damaged_store.rebuilding() => StopReason::StoreDamaged(what),
+            what = self.store_damaged() => StopReason::StoreDamaged(what),
+        };
+        // The core ends when an entry cannot be applied, or a snapshot cannot be written.
+        match (&reason, self.state.damage()) {
+            (StopReason::CoreStopped(_), Some(what)) => match self.order_rebuild(&what) {
+                Ok(true) => StopReason::StoreDamaged(what),
+                Ok(false) => StopReason::OnlyCopyDamaged(what),
+                Err(error) => {
+                    tracing::error!(%error, "the rebuild of the store cannot be ordered");
+                    reason
+                }
+            },
+            _ => reason,
         }
     }
 
@@ -398,14 +415,7 @@ impl Node {
         if let Some(failure) = self.log.failure() {
             return StopReason::DiskFailed(failure);
         }
-        if self.state.is_broken() {
-            return StopReason::DiskFailed(error);
-        }
-        // A snapshot could not be written from it.
-        match self.keeper.damaged_store() {
-            Some(what) if self.settle_damaged_store(&what) => StopReason::StoreDamaged(what),
-            _ => StopReason::CoreStopped(error),
-        }
+        StopReason::CoreStopped(error)
     }
 
     /// Takes no more requests, hands leadership away if it can, and stops the core.
@@ -449,11 +459,6 @@ impl Node {
     }
 
     #[must_use]
-    pub fn is_leader(&self) -> bool {
-        self.raft.metrics().borrow_watched().state.is_leader()
-    }
-
-    #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
     }
@@ -462,34 +467,6 @@ impl Node {
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.raft.metrics().borrow_watched().running_state.is_ok()
-    }
-
-    /// The leader that is known, with its peer address.
-    pub(super) fn leader(&self) -> Option<(u64, String)> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let leader = metrics.current_leader?;
-        let addresses = metrics.membership_config.get_node(&leader)?;
-        Some((leader, addresses.peer.clone()))
-    }
-
-    /// A leader was heard just now.
-    pub(crate) fn note_leader_contact(&self) {
-        *self
-            .last_contact
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
-
-    pub(super) fn last_contact_age_ms(&self) -> Option<u64> {
-        if self.is_leader() {
-            return Some(0);
-        }
-        let heard = *self
-            .last_contact
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        heard.map(|heard| u64::try_from(heard.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
     pub(super) fn divergences(&self) -> Vec<v1::Divergence> {
@@ -569,6 +546,7 @@ impl Node {
         deadline: Duration,
     ) -> Result<Option<v1::LogId>, String> {
         let applied = self.state.applied();
+        self.keeper.growth().ask();
         self.raft
             .trigger()
             .snapshot()
@@ -603,8 +581,13 @@ fn raft_config(options: &NodeOptions) -> Result<Config, NodeError> {
     }
     Config {
         cluster_name: "quadraft".to_owned(),
-        election_timeout_min: election,
-        election_timeout_max: election * 2,
+        // A follower of the library trusts its leader for the longer of these two, and calls an
+        // election when as much again as it chose between them has passed without a word: after
+        // one and eight tenths to two election timeouts, when the leader has not led for most of
+        // one (see `contact`). The shorter is also how long votes are waited for, and a vote takes a
+        // disk two syncs.
+        election_timeout_min: election * 8 / 10,
+        election_timeout_max: election,
         heartbeat_interval: options.heartbeat_interval_ms,
         install_snapshot_timeout: 600_000,
         max_payload_entries: 64,

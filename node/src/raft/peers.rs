@@ -6,6 +6,7 @@
 //! to take part.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -13,6 +14,7 @@ use quadraft_protocol::{NodeId, v1};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::freshness::{Freshness, Leading};
 use super::seen::{Marks, SeenMember, SeenTable, SetBack, judge};
 use crate::log::LogStore;
 
@@ -58,7 +60,6 @@ pub(crate) enum EnvelopeError {
 }
 
 /// The highest values seen of every peer.
-#[derive(Debug)]
 pub(crate) struct Peers {
     identity: LocalIdentity,
     /// Where this node's own promises are; set once it is open.
@@ -69,6 +70,18 @@ pub(crate) struct Peers {
     short_of_space: Mutex<HashMap<u64, bool>>,
     disk_is_short: AtomicBool,
     set_back: watch::Sender<Option<SetBack>>,
+    freshness: Freshness,
+    /// Tells what this node knows as a leader; set once its Raft core is there.
+    leading: OnceLock<Box<dyn Fn() -> Option<Leading> + Send + Sync>>,
+}
+
+impl fmt::Debug for Peers {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Peers")
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Peers {
@@ -81,6 +94,8 @@ impl Peers {
             short_of_space: Mutex::default(),
             disk_is_short: AtomicBool::new(false),
             set_back: watch::Sender::new(None),
+            freshness: Freshness::new(),
+            leading: OnceLock::new(),
         }
     }
 
@@ -88,6 +103,22 @@ impl Peers {
     pub(crate) fn vouch_by(&self, log: LogStore) {
         // Only the first one counts; there is one.
         let _ = self.log.set(log);
+    }
+
+    /// Says where it is known how this node leads, when it does.
+    pub(crate) fn lead_by(&self, leading: impl Fn() -> Option<Leading> + Send + Sync + 'static) {
+        // Only the first one counts; there is one.
+        let _ = self.leading.set(Box::new(leading));
+    }
+
+    pub(crate) fn freshness(&self) -> &Freshness {
+        &self.freshness
+    }
+
+    /// What this node, as the leader, tells a peer of how recent it is.
+    pub(crate) fn freshness_for(&self, peer: u64) -> v1::Freshness {
+        let leading = self.leading.get().and_then(|leading| leading());
+        self.freshness.message(peer, leading)
     }
 
     pub(crate) fn identity(&self) -> &LocalIdentity {

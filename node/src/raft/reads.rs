@@ -38,7 +38,9 @@ impl Node {
         let until = Instant::now() + deadline;
         match consistency {
             Consistency::Stale => Ok(ReadPoint {
-                age_ms: self.last_contact_age_ms(),
+                age_ms: self
+                    .age()
+                    .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
             }),
             Consistency::Session { minimum_log_index } => {
                 self.wait_applied(minimum_log_index, until).await?;
@@ -59,13 +61,20 @@ impl Node {
             }
             let remaining = until.saturating_duration_since(Instant::now());
             let index = match self.leader() {
-                Some((leader, _)) if leader == self.node_id().0 => {
-                    tokio::time::timeout(remaining, self.read_index_as_leader())
-                        .await
-                        .ok()
-                        .and_then(Result::ok)
+                Some((leader, address)) => {
+                    let asked = async {
+                        if leader == self.node_id().0 {
+                            self.read_index_as_leader().await.ok()
+                        } else {
+                            self.ask_read_index(leader, &address).await
+                        }
+                    };
+                    tokio::select! {
+                        index = asked => index,
+                        () = self.leader_gone(leader) => None,
+                        () = tokio::time::sleep(remaining) => None,
+                    }
                 }
-                Some((leader, address)) => self.ask_read_index(leader, &address, remaining).await,
                 None => None,
             };
             if let Some(index) = index {
@@ -77,15 +86,12 @@ impl Node {
         }
     }
 
-    async fn ask_read_index(&self, leader: u64, address: &str, remaining: Duration) -> Option<u64> {
+    async fn ask_read_index(&self, leader: u64, address: &str) -> Option<u64> {
         let mut client = forward_client(address).ok()?;
         let request = v1::ReadIndexRequest {
             envelope: Some(self.peers().envelope(leader)),
         };
-        let answer = tokio::time::timeout(remaining, client.read_index(request))
-            .await
-            .ok()?
-            .ok()?;
+        let answer = client.read_index(request).await.ok()?;
         Some(answer.into_inner().log_index)
     }
 

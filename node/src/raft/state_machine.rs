@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt as _};
 use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot};
-use openraft::{OptionalSend, RaftSnapshotBuilder};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 
 use super::codec::{CodecError, decode_stored_membership, to_content};
 use super::order_watch::OrderWatch;
 use super::space::{Room, Space};
 use super::types::{
-    Applied, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig, to_log_id, to_position,
+    Applied, EncodedCommand, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig, to_log_id,
+    to_position,
 };
 use crate::log::LogStore;
 use crate::planted::{Bug, is_planted};
@@ -52,6 +53,23 @@ impl StateMachine {
         }
     }
 
+    /// Has the store write what it keeps in memory when that is much. Entries go on being applied.
+    fn flush_when_due(&self) {
+        if !self.keeper.state().is_flush_due() {
+            return;
+        }
+        let keeper = self.keeper.clone();
+        tokio::task::spawn_blocking(move || {
+            // Nothing that was promised depends on it, and what comes next fails in the same way.
+            if let Err(error) = keeper.state().flush_in_turn() {
+                tracing::warn!(
+                    error = %crate::describe::describe(&error),
+                    "the store could not be flushed"
+                );
+            }
+        });
+    }
+
     /// Does something that writes to the disk. An error would end the core: as long as nothing is
     /// wrong but that the disk is full, it waits for space and tries again.
     async fn blocking<T: Send + 'static>(
@@ -87,6 +105,13 @@ impl StateMachine {
                 done => return done.map_err(io::Error::other),
             }
         }
+    }
+}
+
+fn payload_bytes(entry: &Entry) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(EncodedCommand(command)) => command.len(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
     }
 }
 
@@ -132,6 +157,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let mut responders = Vec::with_capacity(batch.len());
             for item in batch {
                 let (entry, responder) = item?;
+                self.keeper.growth().note_entry(payload_bytes(&entry));
                 applies.push((to_position(&entry.log_id), to_apply(&entry)?));
                 responders.push(responder);
             }
@@ -153,6 +179,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                     responder.send(Applied(outcome));
                 }
             }
+            self.flush_when_due();
         }
         Ok(())
     }
@@ -163,8 +190,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let file = current.open().ok()?;
             file.file().length_bytes().ok()
         });
-        let fits = self.space.takes_snapshot(length.unwrap_or(0));
-        (force || fits).then(|| self.clone())
+        let length = length.unwrap_or(0);
+        let is_due = self.keeper.growth().is_enough(length) && self.space.takes_snapshot(length);
+        (force || is_due).then(|| self.clone())
     }
 
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {

@@ -6,6 +6,7 @@ use openraft::{Instant as _, ServerState};
 use quadraft_protocol::v1;
 
 use super::codec::{log_id_message, position_message, stored_membership_message};
+use super::contact::leads;
 use super::node::Node;
 use super::types::TypeConfig;
 use crate::position::LogPosition;
@@ -29,7 +30,7 @@ impl Node {
             boot_count: identity.boot_count,
             role: self.role(&metrics) as i32,
             term: metrics.current_term,
-            leader_node_id: metrics.current_leader.unwrap_or(0),
+            leader_node_id: self.leader().map_or(0, |(leader, _)| leader),
             last_log_id: log.last.map(position_message),
             committed: metrics.local_committed.as_ref().map(log_id_message),
             applied: state.applied.map(position_message),
@@ -59,8 +60,11 @@ impl Node {
             return v1::Role::Waiting;
         }
         match metrics.state {
-            ServerState::Leader => v1::Role::Leader,
-            ServerState::Follower => v1::Role::Follower,
+            ServerState::Leader if leads(metrics, self.options().election_timeout()) => {
+                v1::Role::Leader
+            }
+            // A leader that hears no majority has stepped down.
+            ServerState::Leader | ServerState::Follower => v1::Role::Follower,
             ServerState::Candidate => v1::Role::Candidate,
             ServerState::Shutdown => v1::Role::Stopped,
             // A node that was removed, or not added yet, is no learner of this cluster.
@@ -101,6 +105,9 @@ impl Node {
         }
         if metrics.current_leader.is_none() {
             return Err("no leader is known".to_owned());
+        }
+        if let Some(reason) = self.lost_contact(metrics) {
+            return Err(reason);
         }
         let next = |position: Option<u64>| position.map_or(0, |index| index + 1);
         let committed = next(metrics.local_committed.map(|log_id| log_id.index));

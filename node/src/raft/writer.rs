@@ -7,20 +7,20 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, RaftError};
 use tokio::sync::{mpsc, oneshot};
 
+use super::contact::leads;
 use super::failure::{Committed, WriteFailure};
 use super::space::Space;
 use super::state_machine::StateMachine;
 use super::types::{Applied, EncodedCommand, TypeConfig};
-use crate::sparql::update::{Evaluated, EvaluationLimits, Write, evaluate_group};
+use crate::sparql::update::{Evaluated, EvaluationLimits, Write, WriteError, evaluate_group};
 use crate::state::{Command, Outcome, RequestId, State};
 
 /// Writes that may wait; more are answered as overloaded.
@@ -50,12 +50,53 @@ struct Waiting {
 
 /// Decides once whether a write is proposed or given up, whichever comes first.
 #[derive(Clone, Debug, Default)]
-struct Claim(Arc<AtomicBool>);
+struct Claim(Arc<AtomicU8>);
+
+const QUEUED: u8 = 0;
+const EVALUATING: u8 = 1;
+const PROPOSED: u8 = 2;
+const GIVEN_UP: u8 = 3;
+
+/// Up to where a write had come when it was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum GivenUp {
+    InTheQueue,
+    WhileEvaluated,
+    /// Too late: it is proposed.
+    Not,
+}
 
 impl Claim {
-    /// Whether nobody decided before.
-    fn decide(&self) -> bool {
-        !self.0.swap(true, Ordering::SeqCst)
+    /// The write is evaluated, unless it was given up.
+    fn evaluate(&self) -> bool {
+        let seen = self
+            .0
+            .compare_exchange(QUEUED, EVALUATING, Ordering::SeqCst, Ordering::SeqCst);
+        seen != Err(GIVEN_UP)
+    }
+
+    /// Whether the write is proposed: no, when it was given up before.
+    fn propose(&self) -> bool {
+        let seen =
+            self.0
+                .compare_exchange(EVALUATING, PROPOSED, Ordering::SeqCst, Ordering::SeqCst);
+        seen != Err(GIVEN_UP)
+    }
+
+    /// The write is given up, unless it is proposed already.
+    fn give_up(&self) -> GivenUp {
+        for (from, given_up) in [
+            (QUEUED, GivenUp::InTheQueue),
+            (EVALUATING, GivenUp::WhileEvaluated),
+        ] {
+            let seen = self
+                .0
+                .compare_exchange(from, GIVEN_UP, Ordering::SeqCst, Ordering::SeqCst);
+            if seen.is_ok() {
+                return given_up;
+            }
+        }
+        GivenUp::Not
     }
 }
 
@@ -77,7 +118,7 @@ impl fmt::Debug for Writer {
 struct Leading {
     raft: openraft::Raft<TypeConfig, StateMachine>,
     space: Space,
-    quorum_timeout: Duration,
+    election_timeout: Duration,
 }
 
 impl Leading {
@@ -87,20 +128,14 @@ impl Leading {
         if metrics.running_state.is_err() {
             return Err(WriterAnswer::Failed(WriteFailure::Stopped));
         }
-        if !metrics.state.is_leader() {
+        // A leader that does not hear from a majority proposes nothing: the outcome would be
+        // unknown, while now it is known that nothing was changed.
+        if !leads(&metrics, self.election_timeout) {
             return Err(WriterAnswer::NotLeader);
         }
-        if let Some(reason) = self.space.refusal() {
-            return Err(WriterAnswer::Failed(WriteFailure::DiskFull(reason)));
-        }
-        // A leader that has not heard from a majority for long proposes nothing: the outcome would
-        // be unknown, while now it is known that nothing was changed.
-        let alone = metrics.membership_config.voter_ids().nth(1).is_none();
-        match &metrics.last_quorum_acked {
-            Some(acknowledged) if !alone && acknowledged.elapsed() > self.quorum_timeout => {
-                Err(WriterAnswer::Failed(WriteFailure::NoLeader))
-            }
-            _ => Ok(()),
+        match self.space.refusal() {
+            Some(reason) => Err(WriterAnswer::Failed(WriteFailure::DiskFull(reason))),
+            None => Ok(()),
         }
     }
 }
@@ -111,13 +146,13 @@ impl Writer {
         state: Arc<State>,
         limits: EvaluationLimits,
         space: Space,
-        quorum_timeout: Duration,
+        election_timeout: Duration,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_WRITES);
         let leading = Leading {
             raft,
             space,
-            quorum_timeout,
+            election_timeout,
         };
         let worker = Worker {
             leading: leading.clone(),
@@ -140,6 +175,7 @@ impl Writer {
         if let Err(answer) = self.leading.check() {
             return answer;
         }
+        let entered = Instant::now();
         let (answer, answered) = oneshot::channel();
         let claim = Claim::default();
         let waiting = Waiting {
@@ -161,11 +197,20 @@ impl Writer {
         match tokio::time::timeout_at(deadline.into(), answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => WriterAnswer::Failed(WriteFailure::Stopped),
-            Err(_) if claim.decide() => match self.leading.check() {
-                Ok(()) => WriterAnswer::Failed(WriteFailure::Overloaded),
-                Err(answer) => answer,
+            Err(_) => match claim.give_up() {
+                GivenUp::InTheQueue => match self.leading.check() {
+                    Ok(()) => WriterAnswer::Failed(WriteFailure::Overloaded),
+                    Err(answer) => answer,
+                },
+                GivenUp::WhileEvaluated => {
+                    let timeout_ms =
+                        u64::try_from(entered.elapsed().as_millis()).unwrap_or(u64::MAX);
+                    WriterAnswer::Failed(WriteFailure::Rejected(WriteError::TimedOut {
+                        timeout_ms,
+                    }))
+                }
+                GivenUp::Not => WriterAnswer::Failed(WriteFailure::OutcomeUnknown),
             },
-            Err(_) => WriterAnswer::Failed(WriteFailure::OutcomeUnknown),
         }
     }
 }
@@ -196,12 +241,12 @@ impl Worker {
                 },
             };
             let mut bytes = size_bytes(&first.write);
-            let mut ids = HashSet::from([first.id]);
+            let mut keys = HashSet::from([first.id.key()]);
             let mut group = vec![first];
             while group.len() < MAXIMUM_GROUP_WRITES && bytes < MAXIMUM_GROUP_BYTES {
                 let Ok(next) = waiting.try_recv() else { break };
                 // The same request twice at once: the second is answered once the first is applied.
-                if !ids.insert(next.id) {
+                if !keys.insert(next.id.key()) {
                     held_back = Some(next);
                     break;
                 }
@@ -213,12 +258,13 @@ impl Worker {
     }
 
     async fn commit(&self, mut group: Vec<Waiting>) {
-        // Who gave up was told that nothing was changed: that must stay true.
-        group.retain(|waiting| waiting.claim.decide());
         loop {
-            // Who stopped waiting after that was told that the outcome is unknown.
+            // Who gave up was told that nothing was changed: that must stay true. Who stopped
+            // waiting for a proposal was told that the outcome is unknown.
             let now = Instant::now();
-            group.retain(|waiting| waiting.deadline > now && !waiting.answer.is_closed());
+            group.retain(|waiting| {
+                waiting.claim.evaluate() && waiting.deadline > now && !waiting.answer.is_closed()
+            });
             if group.is_empty() {
                 return;
             }
@@ -229,15 +275,22 @@ impl Worker {
             let Some((command, places)) = self.evaluate(&mut group).await else {
                 return;
             };
+            let all = group.len();
+            group.retain(|waiting| waiting.claim.propose());
+            if group.len() < all {
+                // The others are evaluated without what was given up meanwhile.
+                continue;
+            }
             match self.propose(&command).await {
                 Proposed::Applied(outcomes) => {
-                    for (waiting, place) in group.into_iter().zip(places) {
+                    for (waiting, (place, created)) in group.into_iter().zip(places) {
                         let answer = outcomes.get(place).map_or(
                             WriterAnswer::Failed(WriteFailure::OutcomeUnknown),
                             |outcome| {
                                 WriterAnswer::Committed(Committed {
                                     log_index: outcome.log_index,
                                     duplicate: outcome.duplicate,
+                                    created,
                                 })
                             },
                         );
@@ -255,8 +308,8 @@ impl Worker {
     }
 
     /// Evaluates the group; answers those that need no proposal, and leaves the others with their
-    /// places in the command.
-    async fn evaluate(&self, group: &mut Vec<Waiting>) -> Option<(Command, Vec<usize>)> {
+    /// places in the command, and whether each creates the graph that it names.
+    async fn evaluate(&self, group: &mut Vec<Waiting>) -> Option<(Command, Vec<(usize, bool)>)> {
         let writes: Vec<(RequestId, Write)> = group
             .iter()
             .map(|waiting| (waiting.id, waiting.write.clone()))
@@ -267,6 +320,11 @@ impl Worker {
             tokio::task::spawn_blocking(move || evaluate_group(&state, &writes, limits)).await;
         let evaluation = match evaluated {
             Ok(Ok(evaluation)) => evaluation,
+            // Another member can evaluate them: this one is about to end.
+            Ok(Err(error)) if error.is_damage() => {
+                answer_all(std::mem::take(group), &WriterAnswer::NotLeader);
+                return None;
+            }
             Ok(Err(error)) => {
                 tracing::error!(%error, "failed to evaluate a group of writes");
                 let message = error.to_string();
@@ -288,14 +346,18 @@ impl Worker {
         let mut places = Vec::new();
         for (waiting, answer) in std::mem::take(group).into_iter().zip(evaluation.answers) {
             match answer {
-                Ok(Evaluated::Proposed { place }) => {
+                Ok(Evaluated::Proposed { place, created }) => {
                     remaining.push(waiting);
-                    places.push(place);
+                    places.push((place, created));
+                }
+                Err(WriteError::StoreDamaged) => {
+                    let _ = waiting.answer.send(WriterAnswer::NotLeader);
                 }
                 Ok(Evaluated::Duplicate { log_index }) => {
                     let committed = Committed {
                         log_index,
                         duplicate: true,
+                        created: false,
                     };
                     let _ = waiting.answer.send(WriterAnswer::Committed(committed));
                 }

@@ -5,7 +5,10 @@ use std::path::Path;
 use quadraft_protocol::RecoveryReport;
 
 use super::volume::{OpenOptions, StorePlace};
-use crate::disk::{FileSystem, SharedFileSystem, quarantine, remove_durably, write_durably};
+use crate::disk::{
+    FileSystem, OpenMode, SharedFileSystem, quarantine, read_exact_at, remove_durably,
+    write_durably,
+};
 use crate::snapshots::{SnapshotError, SnapshotFile, Snapshots};
 use crate::state::{State, StateError};
 
@@ -77,7 +80,7 @@ pub(crate) fn open_store(
             report
                 .corrupted_files
                 .push(format!("{}: {error}", path.display()));
-            move_away(file_system, data, &path, report)?;
+            move_store_away(file_system, data, &path, report)?;
             report.state_machine_repaired = true;
             Ok(State::open(&path)?)
         }
@@ -101,6 +104,14 @@ pub(crate) fn order_rebuild(
     write_durably(file_system, &rebuild_order(data), reason.as_bytes())
 }
 
+/// Why the rebuild was ordered, in words.
+fn read_reason(file_system: &dyn FileSystem, order: &Path) -> std::io::Result<String> {
+    let file = file_system.open(order, OpenMode::Read)?;
+    let length = usize::try_from(file.length_bytes()?.min(4096)).unwrap_or(0);
+    let bytes = read_exact_at(file.as_ref(), 0, length)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// A crash on the way moves an empty store to quarantine as well, which costs nothing.
 fn obey_rebuild_order(
     file_system: &dyn FileSystem,
@@ -117,15 +128,39 @@ fn obey_rebuild_order(
     }
     let path = data.join("store");
     tracing::warn!("the store was found to be damaged and is rebuilt");
-    report.corrupted_files.push(format!(
-        "{}: it holds other data than was applied",
-        path.display()
-    ));
+    let reason = read_reason(file_system, &order).unwrap_or_default();
+    report
+        .corrupted_files
+        .push(format!("{}: {reason}", path.display()));
     if file_system.exists(&path).map_err(failed)? {
-        move_away(file_system, data, &path, report)?;
+        move_store_away(file_system, data, &path, report)?;
     }
     report.state_machine_repaired = true;
     remove_durably(file_system, &order).map_err(failed)
+}
+
+/// A store is derived: the one that was moved last is kept for a person to look at, and no others,
+/// which would fill the volume.
+fn move_store_away(
+    file_system: &dyn FileSystem,
+    data: &Path,
+    path: &Path,
+    report: &mut RecoveryReport,
+) -> Result<(), DerivedError> {
+    let kept = move_away(file_system, data, path, report)?;
+    let others = std::fs::read_dir(data.join("quarantine"))
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|other| *other != kept && other.is_dir())
+        .filter(|other| other.file_stem() == path.file_name());
+    for other in others {
+        if let Err(error) = std::fs::remove_dir_all(&other) {
+            // Not fatal: it takes space and nothing else.
+            tracing::warn!(%error, path = %other.display(), "a store in quarantine is not removed");
+        }
+    }
+    Ok(())
 }
 
 fn move_away(
@@ -133,7 +168,7 @@ fn move_away(
     data: &Path,
     path: &Path,
     report: &mut RecoveryReport,
-) -> Result<(), DerivedError> {
+) -> Result<std::path::PathBuf, DerivedError> {
     let kept = quarantine(file_system, data, path).map_err(|source| DerivedError::Quarantine {
         what: path.display().to_string(),
         source,
@@ -141,7 +176,7 @@ fn move_away(
     report
         .recovered_files
         .push(format!("{} (kept as {})", path.display(), kept.display()));
-    Ok(())
+    Ok(kept)
 }
 
 /// Replaces the store's content by the snapshot's.

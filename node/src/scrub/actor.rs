@@ -11,8 +11,7 @@ use tokio::runtime::Handle;
 use super::monitor::ScrubMonitor;
 use super::pace::Pace;
 use super::parts::{
-    DerivedPart, IDENTITY_BYTES, LogPart, PartError, scrub_identity, scrub_log, scrub_snapshot,
-    scrub_store,
+    IDENTITY_BYTES, LogPart, PartError, scrub_identity, scrub_log, scrub_snapshot, scrub_store,
 };
 use super::record::{Record, Tally};
 use super::schedule::{Part, ScrubOptions, Step, Times, next};
@@ -216,14 +215,10 @@ impl Actor {
                 let part = scrub_log(node.log(), &mut reading)?;
                 Ok(self.await_repair(part)?)
             }
-            Part::Snapshot => {
-                let part = scrub_snapshot(node.keeper(), &mut reading)?;
-                Ok(self.settle_derived(part))
-            }
+            Part::Snapshot => scrub_snapshot(node.keeper(), &mut reading),
             Part::Store => {
                 let mut progress = |done, total| self.monitor.estimate_total(done, total);
-                let part = scrub_store(node.state(), &mut reading, &mut progress)?;
-                Ok(self.settle_derived(part))
+                scrub_store(node.state(), &mut reading, &mut progress)
             }
         }
     }
@@ -277,13 +272,6 @@ impl Actor {
             }
         }
         Ok(tally)
-    }
-
-    fn settle_derived(&self, part: DerivedPart) -> Tally {
-        if let Some(what) = part.damaged_store {
-            self.node.settle_damaged_store(&what);
-        }
-        part.tally
     }
 }
 

@@ -82,52 +82,44 @@ pub(super) fn scrub_log(log: &LogStore, throttle: &mut dyn Throttle) -> Result<L
     Ok(part)
 }
 
-/// What scrubbing derived data came to.
-#[derive(Debug, Default)]
-pub(super) struct DerivedPart {
-    pub(super) tally: Tally,
-    /// What is wrong with the store, when it must be rebuilt.
-    pub(super) damaged_store: Option<String>,
-}
-
 /// The snapshot that counts.
 pub(super) fn scrub_snapshot(
     keeper: &SnapshotKeeper,
     throttle: &mut dyn Throttle,
-) -> Result<DerivedPart, PartError> {
-    let mut part = DerivedPart::default();
+) -> Result<Tally, PartError> {
+    let mut tally = Tally::default();
     match keeper.scrub(throttle) {
         Ok(SnapshotScrub::Nothing) => {}
-        Ok(SnapshotScrub::Whole { .. }) => part.tally.checked += 1,
+        Ok(SnapshotScrub::Whole { .. }) => tally.checked += 1,
         Ok(SnapshotScrub::Rebuilt { what }) => {
-            part.tally.checked += 1;
-            part.tally.mended(format!("a snapshot: {what}"));
+            tally.checked += 1;
+            tally.mended(format!("a snapshot: {what}"));
         }
         Err(SnapshotScrubError::Interrupted(interrupted)) => return Err(interrupted.into()),
         Err(error @ SnapshotScrubError::NotRebuilt(_)) => {
-            let what = crate::describe::describe(&error);
-            if matches!(&error, SnapshotScrubError::NotRebuilt(cause) if cause.is_about_a_damaged_store())
-            {
-                part.damaged_store = Some(what.clone());
-            }
-            part.tally.checked += 1;
-            part.tally.unrepairable(what);
+            tally.checked += 1;
+            tally.unrepairable(crate::describe::describe(&error));
         }
     }
-    Ok(part)
+    Ok(tally)
 }
 
-/// The store, against its digest. Damage counts when it is found twice.
+/// The store, against its digest. Damage counts when it is found twice; then the node rebuilds it.
 pub(super) fn scrub_store(
     state: &State,
     throttle: &mut dyn Throttle,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<DerivedPart, PartError> {
-    let mut part = DerivedPart::default();
+) -> Result<Tally, PartError> {
+    let mut tally = Tally::default();
     let mut look = || {
         state
             .scrub(throttle, progress)
-            .map_err(|StoreScrubError::Interrupted(interrupted)| interrupted)
+            .map_err(|error| match error {
+                StoreScrubError::Interrupted(interrupted) => PartError::Interrupted(interrupted),
+                error @ StoreScrubError::State(_) => {
+                    PartError::Failed(crate::describe::describe(&error))
+                }
+            })
     };
     let mut found = look()?;
     if let StoreScrub::Damaged { what, .. } = &found {
@@ -135,12 +127,12 @@ pub(super) fn scrub_store(
         found = look()?;
     }
     match found {
-        StoreScrub::Whole { quads } => part.tally.checked += quads,
+        StoreScrub::Whole { quads } => tally.checked += quads,
         StoreScrub::Replaced => {}
         StoreScrub::Damaged { what, .. } => {
-            part.tally.unrepairable(what.clone());
-            part.damaged_store = Some(what);
+            state.note_damage(&what);
+            tally.unrepairable(what);
         }
     }
-    Ok(part)
+    Ok(tally)
 }

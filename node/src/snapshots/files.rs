@@ -116,12 +116,6 @@ impl SnapshotError {
         }
     }
 
-    /// Whether the store holds other data than was applied to it, so that nothing can be written
-    /// from it.
-    pub(crate) fn is_about_a_damaged_store(&self) -> bool {
-        matches!(self, Self::State { source, .. } if matches!(**source, StateError::Inconsistent(_)))
-    }
-
     /// Whether there was no space: nothing is changed, and it may be tried again once there is.
     #[must_use]
     pub fn is_out_of_space(&self) -> bool {

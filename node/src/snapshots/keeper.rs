@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::files::{SnapshotCheck, SnapshotError, SnapshotFile, Snapshots};
+use super::growth::LogGrowth;
 use crate::disk::{Interrupted, Throttle, Unthrottled};
 use crate::position::LogPosition;
 use crate::state::{State, StateError};
@@ -13,10 +14,9 @@ pub(crate) struct SnapshotKeeper {
     state: Arc<State>,
     snapshots: Snapshots,
     current: Mutex<Option<SnapshotFile>>,
+    growth: LogGrowth,
     /// Held while a snapshot is written or put in force: never two at once.
     changing: Mutex<()>,
-    /// Why no snapshot can be written from the store, once that was found.
-    damaged_store: Mutex<Option<String>>,
 }
 
 /// What became of the snapshot that counts.
@@ -57,8 +57,8 @@ impl SnapshotKeeper {
             state,
             snapshots,
             current: Mutex::new(current),
+            growth: LogGrowth::default(),
             changing: Mutex::default(),
-            damaged_store: Mutex::default(),
         })
     }
 
@@ -70,9 +70,9 @@ impl SnapshotKeeper {
         lock(&self.current).clone()
     }
 
-    /// Why no snapshot can be written from the store, once that was found.
-    pub(crate) fn damaged_store(&self) -> Option<String> {
-        lock(&self.damaged_store).clone()
+    /// How much the log has grown since the snapshot that counts.
+    pub(crate) fn growth(&self) -> &LogGrowth {
+        &self.growth
     }
 
     /// Whether the snapshot that counts is whole, by reading all of it.
@@ -96,11 +96,9 @@ impl SnapshotKeeper {
     }
 
     fn build_alone(&self) -> Result<SnapshotFile, SnapshotError> {
-        let snapshot = self.snapshots.build(&self.state).inspect_err(|error| {
-            if error.is_about_a_damaged_store() {
-                *lock(&self.damaged_store) = Some(crate::describe::describe(error));
-            }
-        })?;
+        // What is applied while it is written counts for the next one.
+        self.growth.note_snapshot();
+        let snapshot = self.snapshots.build(&self.state)?;
         self.put_current(&snapshot)?;
         Ok(snapshot)
     }
@@ -112,6 +110,7 @@ impl SnapshotKeeper {
         self.state
             .install_snapshot(&mut file)
             .map_err(|source| SnapshotError::state(snapshot.path(), source))?;
+        self.growth.note_snapshot();
         self.put_current(snapshot)
     }
 

@@ -5,6 +5,7 @@
 //! whole; its checksums are verified whenever it is put to use.
 
 mod files;
+mod growth;
 mod keeper;
 mod receive;
 

@@ -49,6 +49,80 @@ pub(super) fn measure(text: &str) -> Measured {
     measured
 }
 
+/// A word or a bracketed block of a text; what lies between two of them is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Token<'a> {
+    text: &'a str,
+    pub(super) start: usize,
+    pub(super) end: usize,
+}
+
+impl Token<'_> {
+    /// Whether it is this word, in upper or lower case.
+    pub(super) fn is_word(&self, word: &str) -> bool {
+        self.text[self.start..self.end].eq_ignore_ascii_case(word)
+    }
+}
+
+/// The words and the blocks in curly brackets that are not themselves in brackets, in their order;
+/// strings, IRIs and comments are passed over. Of a text that parses, these are what they seem.
+pub(super) fn tokens(text: &str) -> impl Iterator<Item = Token<'_>> {
+    let bytes = text.as_bytes();
+    let mut place = 0;
+    std::iter::from_fn(move || {
+        while let Some(byte) = bytes.get(place) {
+            let start = place;
+            place = match byte {
+                b'{' => after_block(bytes, place),
+                b'"' | b'\'' => after_string(bytes, place),
+                b'<' => after_iri(bytes, place),
+                b'#' => after_line(bytes, place),
+                byte if byte.is_ascii_alphabetic() => after_word(bytes, place),
+                _ => place + 1,
+            };
+            if *byte == b'{' || byte.is_ascii_alphabetic() {
+                return Some(Token {
+                    text,
+                    start,
+                    end: place,
+                });
+            }
+        }
+        None
+    })
+}
+
+fn after_word(text: &[u8], start: usize) -> usize {
+    let is_of_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || *byte >= 0x80;
+    text[start..]
+        .iter()
+        .position(|byte| !is_of_word(byte))
+        .map_or(text.len(), |length| start + length)
+}
+
+/// Behind the bracket that closes the one at `start`.
+fn after_block(text: &[u8], start: usize) -> usize {
+    let (mut depth, mut place) = (0_usize, start);
+    while let Some(byte) = text.get(place) {
+        match byte {
+            b'{' => depth += 1,
+            b'}' => depth -= 1,
+            _ => {}
+        }
+        place = match byte {
+            b'"' | b'\'' => after_string(text, place),
+            b'<' => after_iri(text, place),
+            b'#' => after_line(text, place),
+            b'\\' => place + 2,
+            _ => place + 1,
+        };
+        if depth == 0 {
+            break;
+        }
+    }
+    place.min(text.len())
+}
+
 /// Whether the keyword of a block of data stands right before.
 fn ends_with_data(before: &[u8]) -> bool {
     let before = before.trim_ascii_end();
@@ -146,6 +220,12 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_can_be_counted(text: String, looks_like_sparql in "[<>{}()'\"#\\\\ a\n]{0,60}") {
+            for text in [&text, &looks_like_sparql] {
+                for token in tokens(text) {
+                    prop_assert!(token.start < token.end && text.is_char_boundary(token.start));
+                    prop_assert!(text.is_char_boundary(token.end));
+                }
+            }
             let _measured = (measure(&text), measure(&looks_like_sparql));
         }
     }

@@ -168,7 +168,13 @@ impl Hiding {
                 }
             }),
             GraphPattern::Values { .. } => Ok(Vec::new()),
-            GraphPattern::Service { .. } => Err(Refused::Service),
+            // What cannot be asked is one solution that binds nothing (SPARQL 1.1 Federated Query,
+            // 2.4).
+            GraphPattern::Service { silent: true, .. } => {
+                *pattern = GraphPattern::default();
+                self.hide(pattern, scope)
+            }
+            GraphPattern::Service { silent: false, .. } => Err(Refused::Service),
             GraphPattern::Graph { name, inner } => match name {
                 NamedNodePattern::NamedNode(node) => {
                     check_graph_name(node)?;

@@ -9,8 +9,8 @@ use super::digest::QuadHasher;
 use super::effects::{Command, Effects};
 use super::normalise::normalise_quad;
 use super::request::{
-    MAXIMUM_REQUESTS_AN_ENTRY, REMEMBERED_REQUESTS, RequestId, RequestOutcome, RequestPlace,
-    RequestTable,
+    MAXIMUM_REQUESTS_AN_ENTRY, REMEMBERED_REQUESTS, RequestId, RequestKey, RequestOutcome,
+    RequestPlace, RequestTable,
 };
 use super::{LogPosition, StateError, StateStatus};
 use crate::planted::{Bug, is_planted};
@@ -46,10 +46,12 @@ pub(crate) struct Batch<'a, 'b> {
     known_requests: &'a RequestTable,
     pub(crate) status: StateStatus,
     pub(crate) added_requests: Vec<(RequestId, RequestPlace)>,
-    /// What differs from `known_requests`: ids that entered the table, ids that left it.
-    entered: HashSet<RequestId>,
-    left: HashSet<RequestId>,
+    /// What differs from `known_requests`: keys that entered the table, keys that left it.
+    entered: HashSet<RequestKey>,
+    left: HashSet<RequestKey>,
     left_count: usize,
+    /// Quads inserted and removed.
+    pub(crate) changed_quads: u64,
     hasher: QuadHasher,
 }
 
@@ -67,6 +69,7 @@ impl<'a, 'b> Batch<'a, 'b> {
             entered: HashSet::new(),
             left: HashSet::new(),
             left_count: 0,
+            changed_quads: 0,
             hasher: QuadHasher::default(),
         }
     }
@@ -110,7 +113,7 @@ impl<'a, 'b> Batch<'a, 'b> {
         let mut outcomes = Vec::with_capacity(places.len());
         for ((id, effects), place) in command.requests.iter().zip(places) {
             self.effects(effects)?;
-            self.entered.insert(*id);
+            self.entered.insert(id.key());
             self.added_requests.push((*id, place));
             outcomes.push(RequestOutcome {
                 log_index: index,
@@ -125,18 +128,20 @@ impl<'a, 'b> Batch<'a, 'b> {
     /// Whether the command was evaluated on this very state and is one that a leader may propose.
     /// Every replica must come to the same answer.
     fn fits(&self, command: &Command) -> bool {
-        let mut ids = HashSet::new();
+        let mut keys = HashSet::new();
         command.base_index == self.status.data_index
             && command.requests.len() <= MAXIMUM_REQUESTS_AN_ENTRY
             && command.requests.iter().all(|(id, effects)| {
-                ids.insert(*id) && !self.remembers(*id) && !effects.touch_reserved_graph()
+                keys.insert(id.key())
+                    && !self.remembers(id.key())
+                    && !effects.touch_reserved_graph()
             })
     }
 
-    /// Whether the table, as it is at this entry, has the request.
-    fn remembers(&self, id: RequestId) -> bool {
-        self.entered.contains(&id)
-            || (self.known_requests.get(id).is_some() && !self.left.contains(&id))
+    /// Whether the table, as it is at this entry, has a request with this key.
+    fn remembers(&self, key: RequestKey) -> bool {
+        self.entered.contains(&key)
+            || (self.known_requests.get(key).is_some() && !self.left.contains(&key))
     }
 
     /// Requests leave after each command as they would if it were applied alone: what is a
@@ -144,10 +149,14 @@ impl<'a, 'b> Batch<'a, 'b> {
     fn let_oldest_leave(&mut self) {
         let known = self.known_requests.len();
         let excess = (known + self.added_requests.len()).saturating_sub(REMEMBERED_REQUESTS);
-        self.left
-            .extend(self.known_requests.ids(self.left_count..excess.min(known)));
+        self.left.extend(
+            self.known_requests
+                .ids(self.left_count..excess.min(known))
+                .map(RequestId::key),
+        );
         for place in self.left_count.max(known)..excess {
-            self.entered.remove(&self.added_requests[place - known].0);
+            self.entered
+                .remove(&self.added_requests[place - known].0.key());
         }
         self.left_count = self.left_count.max(excess);
     }
@@ -173,6 +182,7 @@ impl<'a, 'b> Batch<'a, 'b> {
             self.transaction.insert(quad);
             self.status.digest = self.status.digest.plus(self.hasher.hash(quad));
             self.status.quads += 1;
+            self.changed_quads += 1;
         }
         Ok(())
     }
@@ -188,6 +198,7 @@ impl<'a, 'b> Batch<'a, 'b> {
         self.transaction.remove(quad);
         self.status.digest = self.status.digest.minus(self.hasher.hash(quad));
         self.status.quads -= 1;
+        self.changed_quads += 1;
     }
 
     fn drop_graph(&mut self, graph: &GraphName) -> Result<(), StorageError> {

@@ -66,6 +66,23 @@ impl StateError {
         }
     }
 
+    /// Whether a store fails so that is damaged or whose disk fails: what it holds can be rebuilt,
+    /// and nothing that it still says is to be relied on.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Storage(_) | Self::Loader(LoaderError::Storage(_)) | Self::Inconsistent(_) => {
+                !self.is_out_of_space()
+            }
+            Self::Loader(_)
+            | Self::Io { .. }
+            | Self::DamagedSnapshot(_)
+            | Self::UnknownSnapshotVersion { .. }
+            | Self::OutOfOrder { .. }
+            | Self::Broken => false,
+        }
+    }
+
     /// Adds what was being done to an error of the operating system.
     pub(crate) fn io(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let action = action.into();

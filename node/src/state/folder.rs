@@ -1,4 +1,5 @@
-//! Where the store lives: `PATH/generation-N`, one RocksDB folder, and nothing else.
+//! Where the store lives: `PATH/generation-N`, one RocksDB folder, with what scrubbing knows of its
+//! tables beside it, and nothing else.
 //!
 //! A snapshot is installed into `PATH/building`, made durable there and then renamed to the next
 //! generation. The rename is what counts: before it the old content is in force, after it the new.
@@ -13,9 +14,22 @@ use super::StateError;
 
 const BUILDING: &str = "building";
 const PREFIX: &str = "generation-";
+const CHECKPOINT: &str = "checkpoint";
+const TABLES_PREFIX: &str = "tables-of-";
 
 pub(crate) fn generation_path(path: &Path, number: u64) -> PathBuf {
     path.join(format!("{PREFIX}{number:010}"))
+}
+
+/// Where the files of the generation in this folder are frozen to be read.
+pub(crate) fn checkpoint_path(generation: &Path) -> PathBuf {
+    generation.with_file_name(CHECKPOINT)
+}
+
+/// Where the digests of the tables of the generation in this folder are kept.
+pub(crate) fn tables_path(generation: &Path) -> PathBuf {
+    let name = generation.file_name().unwrap_or_default().to_string_lossy();
+    generation.with_file_name(format!("{TABLES_PREFIX}{name}.json"))
 }
 
 pub(crate) fn building_path(path: &Path) -> PathBuf {
@@ -46,9 +60,20 @@ pub(crate) fn current(path: &Path) -> Result<Option<u64>, StateError> {
 pub(crate) fn remove_leftovers(path: &Path, current: u64) -> Result<(), StateError> {
     for entry in entries(path)? {
         let name = entry.file_name().and_then(|name| name.to_str());
-        let ours = name.is_some_and(|name| name == BUILDING || number_of(name).is_some());
-        if ours && entry != generation_path(path, current) {
-            fs::remove_dir_all(&entry).map_err(StateError::io(format!(
+        let ours = name.is_some_and(|name| {
+            name == BUILDING
+                || name == CHECKPOINT
+                || name.starts_with(TABLES_PREFIX)
+                || number_of(name).is_some()
+        });
+        let generation = generation_path(path, current);
+        if ours && entry != generation && entry != tables_path(&generation) {
+            let removed = if entry.is_dir() {
+                fs::remove_dir_all(&entry)
+            } else {
+                fs::remove_file(&entry)
+            };
+            removed.map_err(StateError::io(format!(
                 "could not remove {}",
                 entry.display()
             )))?;

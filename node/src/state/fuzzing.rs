@@ -83,12 +83,10 @@ pub fn snapshot(data: &[u8]) {
 ///
 /// Records that are read are in order, and what is written of them is read again.
 pub fn store_records(data: &[u8]) {
-    const NAMES: [&str; 11] = [
+    const NAMES: [&str; 9] = [
         "format",
         "appliedTerm",
-        "appliedIndex",
-        "quads",
-        "dataIndex",
+        "counts",
         "digestHigh",
         "digestLow",
         "membershipBytes",
@@ -106,9 +104,9 @@ pub fn store_records(data: &[u8]) {
         let subject: NamedOrBlankNode = if kinds & 0x80 == 0 {
             reserved.clone().into()
         } else {
-            BlankNode::new_from_unique_id(u128::from(input.long())).into()
+            BlankNode::new_from_unique_id(input.wide()).into()
         };
-        let object: Term = match kinds / 11 % 3 {
+        let object: Term = match kinds / 9 % 3 {
             0 => Literal::from(input.long().cast_signed()).into(),
             1 => BlankNode::new_from_unique_id(input.wide()).into(),
             _ => Literal::new_simple_literal(String::from_utf8_lossy(input.take(8))).into(),

@@ -8,13 +8,16 @@
 mod apply;
 mod codec;
 mod command;
+mod damage;
 mod digest;
 mod effects;
 mod error;
 mod export;
+mod files;
 mod folder;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod indexes;
 mod normalise;
 
 mod records;
@@ -37,12 +40,15 @@ pub use effects::{Command, Effects, RESERVED_GRAPH};
 pub use error::StateError;
 pub use export::WrittenQuads;
 pub use normalise::normalise_quad;
-pub use request::{MAXIMUM_REQUESTS_AN_ENTRY, REMEMBERED_REQUESTS, RequestId, RequestOutcome};
+pub use request::{
+    MAXIMUM_REQUESTS_AN_ENTRY, REMEMBERED_REQUESTS, RequestId, RequestKey, RequestOutcome,
+};
 pub use scrub::{StoreScrub, StoreScrubError};
 pub use snapshot::{SnapshotSummary, read_snapshot_summary, verify_snapshot};
 pub use store::{State, StateStatus};
 pub use view::{Reading, View};
 
 pub(crate) use apply::named;
+pub(crate) use damage::Damage;
 pub(crate) use effects::is_reserved_node;
 pub(crate) use folder::copy_store;

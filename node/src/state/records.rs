@@ -2,28 +2,31 @@
 //!
 //! Every value is one that Oxigraph keeps inside its keys (integers of 64 bits, numbered blank
 //! nodes), so that its dictionary of strings holds only the fixed names below however often the
-//! values change. `docs/formats/snapshot.md` describes the layout.
+//! values change. What changes with each commit begins with a number that grows, as subject and as
+//! object: in each of the six indexes it lies behind what was written before, and RocksDB finds its
+//! place from the last one (docs/decisions/0014). `docs/formats/snapshot.md` describes the layout.
 
 use std::collections::HashSet;
 
-use oxigraph::store::Transaction;
-use oxrdf::{BlankNode, GraphNameRef, Literal, NamedNodeRef, NamedOrBlankNode, Quad, Term};
+use oxigraph::store::{QuadIter, Store, Transaction};
+use oxrdf::{
+    BlankNode, GraphNameRef, Literal, NamedNodeRef, NamedOrBlankNode, NamedOrBlankNodeRef, Quad,
+    Term,
+};
 
 use super::effects::RESERVED;
 use super::request::{RequestId, RequestPlace, RequestTable};
 use super::{Digest, LogPosition, StateError, StateStatus};
 
 /// The version of the layout.
-const FORMAT_VERSION: u64 = 1;
+const FORMAT_VERSION: u64 = 2;
 
 /// Membership is kept in pieces of this size, the largest that fits a numbered blank node.
 const PIECE_BYTES: usize = 16;
 
 const FORMAT: NamedNodeRef<'_> = NamedNodeRef::new_unchecked("urn:quadraft:reserved:format");
 const TERM: NamedNodeRef<'_> = NamedNodeRef::new_unchecked("urn:quadraft:reserved:appliedTerm");
-const INDEX: NamedNodeRef<'_> = NamedNodeRef::new_unchecked("urn:quadraft:reserved:appliedIndex");
-const QUADS: NamedNodeRef<'_> = NamedNodeRef::new_unchecked("urn:quadraft:reserved:quads");
-const DATA_INDEX: NamedNodeRef<'_> = NamedNodeRef::new_unchecked("urn:quadraft:reserved:dataIndex");
+const COUNTS: NamedNodeRef<'_> = NamedNodeRef::new_unchecked("urn:quadraft:reserved:counts");
 const DIGEST_HIGH: NamedNodeRef<'_> =
     NamedNodeRef::new_unchecked("urn:quadraft:reserved:digestHigh");
 const DIGEST_LOW: NamedNodeRef<'_> = NamedNodeRef::new_unchecked("urn:quadraft:reserved:digestLow");
@@ -59,6 +62,13 @@ fn wide_number_of(term: &Term) -> Option<u128> {
     }
 }
 
+fn subject_number_of(quad: &Quad) -> Option<u128> {
+    match &quad.subject {
+        NamedOrBlankNode::BlankNode(node) => node.as_ref().unique_id(),
+        NamedOrBlankNode::NamedNode(_) => None,
+    }
+}
+
 fn numbered(number: u128) -> BlankNode {
     BlankNode::new_from_unique_id(number)
 }
@@ -80,15 +90,47 @@ fn fixed(predicate: NamedNodeRef<'_>, object: impl Into<Term>) -> Quad {
     record(RESERVED.into_owned(), predicate, object)
 }
 
-/// The records that are single values.
+/// A number of 128 bits that sorts by the first half.
+fn ordered(order: u64, value: u64) -> BlankNode {
+    numbered(u128::from(order) << 64 | u128::from(value))
+}
+
+fn halves(number: u128) -> (u64, u64) {
+    // The cast takes the lower half.
+    #[allow(clippy::cast_possible_truncation)]
+    ((number >> 64) as u64, number as u64)
+}
+
+/// A record that holds two numbers and sorts by a third.
+fn ordered_record(order: u64, predicate: NamedNodeRef<'_>, first: u64, second: u64) -> Quad {
+    record(ordered(order, first), predicate, ordered(order, second))
+}
+
+/// What the records of a state sort by: the applied index plus one, 0 for none.
+fn order_of(status: &StateStatus) -> u64 {
+    // No log comes to the last index.
+    status
+        .applied
+        .map_or(0, |applied| applied.index.saturating_add(1))
+}
+
+fn counts_record(status: &StateStatus) -> Quad {
+    ordered_record(order_of(status), COUNTS, status.quads, status.data_index)
+}
+
+/// The records that are there once.
 fn single_records(status: &StateStatus) -> Vec<Quad> {
+    let order = order_of(status);
+    let digest = |predicate, half| {
+        let (first, second) = halves(half);
+        ordered_record(order, predicate, first, second)
+    };
     let (high, low) = status.digest.halves();
     let mut records = vec![
         fixed(FORMAT, integer(FORMAT_VERSION)),
-        fixed(QUADS, integer(status.quads)),
-        fixed(DATA_INDEX, integer(status.data_index)),
-        fixed(DIGEST_HIGH, numbered(high)),
-        fixed(DIGEST_LOW, numbered(low)),
+        counts_record(status),
+        digest(DIGEST_HIGH, high),
+        digest(DIGEST_LOW, low),
         fixed(
             MEMBERSHIP_BYTES,
             integer(stated_length(status.membership.as_deref())),
@@ -96,7 +138,6 @@ fn single_records(status: &StateStatus) -> Vec<Quad> {
     ];
     if let Some(applied) = status.applied {
         records.push(fixed(TERM, integer(applied.term)));
-        records.push(fixed(INDEX, integer(applied.index)));
     }
     records
 }
@@ -122,7 +163,8 @@ fn membership_records(membership: &[u8]) -> Vec<Quad> {
 }
 
 fn request_record(id: RequestId, place: RequestPlace) -> Quad {
-    record(numbered(id.number()), REQUEST, integer(place.number()))
+    let (key, content) = halves(id.number());
+    ordered_record(place.number(), REQUEST, key, content)
 }
 
 /// Writes what differs between two states of the records.
@@ -171,14 +213,35 @@ pub(crate) fn write_requests(
     }
 }
 
+/// Whether this is the store in this state, which one record tells.
+pub(crate) fn is_at(
+    transaction: &Transaction<'_>,
+    status: &StateStatus,
+) -> Result<bool, StateError> {
+    Ok(transaction.contains(&counts_record(status))?)
+}
+
 /// The single values and the membership, without the request table.
 pub(crate) fn read_status(transaction: &Transaction<'_>) -> Result<StateStatus, StateError> {
-    let graph = GraphNameRef::NamedNode(RESERVED);
+    let graph = Some(GraphNameRef::NamedNode(RESERVED));
+    status_of(|subject, predicate| transaction.quads_for_pattern(subject, predicate, None, graph))
+}
+
+/// The same of a store that nobody writes to.
+pub(crate) fn status_of_store(store: &Store) -> Result<StateStatus, StateError> {
+    let graph = Some(GraphNameRef::NamedNode(RESERVED));
+    status_of(|subject, predicate| store.quads_for_pattern(subject, predicate, None, graph))
+}
+
+fn status_of<'a>(
+    quads: impl Fn(Option<NamedOrBlankNodeRef<'a>>, Option<NamedNodeRef<'a>>) -> QuadIter<'a>,
+) -> Result<StateStatus, StateError> {
     let mut reader = Reader::default();
-    for quad in transaction.quads_for_pattern(Some(RESERVED.into()), None, None, Some(graph)) {
-        reader.take(&quad?)?;
-    }
-    for quad in transaction.quads_for_pattern(None, Some(MEMBERSHIP_PIECE), None, Some(graph)) {
+    let others = [MEMBERSHIP_PIECE, COUNTS, DIGEST_HIGH, DIGEST_LOW];
+    let others = others
+        .into_iter()
+        .flat_map(|predicate| quads(None, Some(predicate)));
+    for quad in quads(Some(RESERVED.into()), None).chain(others) {
         reader.take(&quad?)?;
     }
     reader.status()
@@ -234,16 +297,38 @@ fn inconsistent(reason: impl Into<String>) -> StateError {
     StateError::Inconsistent(reason.into())
 }
 
+/// Two numbers of a record, and what it sorts by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ordered {
+    order: u64,
+    first: u64,
+    second: u64,
+}
+
+impl Ordered {
+    fn of(quad: &Quad) -> Option<Self> {
+        let (order, first) = halves(subject_number_of(quad)?);
+        let (again, second) = halves(wide_number_of(&quad.object)?);
+        (order == again).then_some(Self {
+            order,
+            first,
+            second,
+        })
+    }
+
+    fn number(self) -> u128 {
+        u128::from(self.first) << 64 | u128::from(self.second)
+    }
+}
+
 /// Collects records while they are read in any order.
 #[derive(Debug, Default)]
 struct Reader {
     format: Option<u64>,
     term: Option<u64>,
-    index: Option<u64>,
-    quads: Option<u64>,
-    data_index: Option<u64>,
-    digest_high: Option<u128>,
-    digest_low: Option<u128>,
+    counts: Option<Ordered>,
+    digest_high: Option<Ordered>,
+    digest_low: Option<Ordered>,
     membership_bytes: Option<u64>,
     pieces: Vec<(u128, u128)>,
     requests: Vec<(RequestId, RequestPlace)>,
@@ -253,41 +338,35 @@ impl Reader {
     fn take(&mut self, quad: &Quad) -> Result<(), StateError> {
         let malformed = || inconsistent(format!("the record {quad} is malformed"));
         let predicate = quad.predicate.as_ref();
-        let subject_number = match &quad.subject {
-            NamedOrBlankNode::BlankNode(node) => node.as_ref().unique_id(),
-            NamedOrBlankNode::NamedNode(_) => None,
-        };
         if predicate == MEMBERSHIP_PIECE {
+            let number = subject_number_of(quad);
             let piece = wide_number_of(&quad.object).ok_or_else(malformed)?;
-            self.pieces
-                .push((subject_number.ok_or_else(malformed)?, piece));
+            self.pieces.push((number.ok_or_else(malformed)?, piece));
             return Ok(());
         }
         if predicate == REQUEST {
-            let id = RequestId::from_number(subject_number.ok_or_else(malformed)?);
-            let place = number_of(&quad.object)
-                .and_then(RequestPlace::from_number)
-                .ok_or_else(malformed)?;
+            let record = Ordered::of(quad).ok_or_else(malformed)?;
+            let place = RequestPlace::from_number(record.order).ok_or_else(malformed)?;
+            let id = RequestId::from_number(record.number());
             self.requests.push((id, place));
             return Ok(());
         }
-        let wide = if predicate == DIGEST_HIGH {
+        let ordered = if predicate == COUNTS {
+            Some(&mut self.counts)
+        } else if predicate == DIGEST_HIGH {
             Some(&mut self.digest_high)
         } else if predicate == DIGEST_LOW {
             Some(&mut self.digest_low)
         } else {
             None
         };
-        if let Some(place) = wide {
-            let number = wide_number_of(&quad.object).ok_or_else(malformed)?;
-            return fill(place, number, quad);
+        if let Some(place) = ordered {
+            let record = Ordered::of(quad).ok_or_else(malformed)?;
+            return fill(place, record, quad);
         }
         let place = match predicate {
             FORMAT => &mut self.format,
             TERM => &mut self.term,
-            INDEX => &mut self.index,
-            QUADS => &mut self.quads,
-            DATA_INDEX => &mut self.data_index,
             MEMBERSHIP_BYTES => &mut self.membership_bytes,
             _ => return Err(inconsistent(format!("the record {quad} is unknown"))),
         };
@@ -303,21 +382,23 @@ impl Reader {
                 "the records have format version {format}, this program reads version {FORMAT_VERSION}"
             )));
         }
-        let applied = match (self.term, self.index) {
+        let counts = self.counts.ok_or_else(|| missing("counts"))?;
+        let high = self.digest_high.ok_or_else(|| missing("digest"))?;
+        let low = self.digest_low.ok_or_else(|| missing("digest"))?;
+        if high.order != counts.order || low.order != counts.order {
+            return Err(inconsistent("the records are of different states"));
+        }
+        let applied = match (self.term, counts.order.checked_sub(1)) {
             (Some(term), Some(index)) => Some(LogPosition { term, index }),
             (None, None) => None,
             _ => return Err(missing("other half of the applied position")),
         };
-        let high = self.digest_high.ok_or_else(|| missing("digest"))?;
-        let low = self.digest_low.ok_or_else(|| missing("digest"))?;
         Ok(StateStatus {
             applied,
             membership: self.membership()?,
-            digest: Digest::from_halves(high, low),
-            quads: self.quads.ok_or_else(|| missing("number of quads"))?,
-            data_index: self
-                .data_index
-                .ok_or_else(|| missing("last change of data"))?,
+            digest: Digest::from_halves(high.number(), low.number()),
+            quads: counts.first,
+            data_index: counts.second,
         })
     }
 
@@ -385,7 +466,7 @@ mod tests {
 
     fn any_status() -> impl Strategy<Value = StateStatus> {
         (
-            any::<Option<(u64, u64)>>(),
+            proptest::option::of((any::<u64>(), 0..u64::MAX)),
             any::<Option<Vec<u8>>>(),
             any::<[u8; 32]>(),
             1..u64::MAX,
@@ -412,6 +493,20 @@ mod tests {
             let count = single_records(&after).len()
                 + after.membership.as_deref().map_or(0, |bytes| membership_records(bytes).len());
             prop_assert_eq!(store.len().unwrap(), count);
+        }
+
+        #[test]
+        fn what_changes_lies_behind_what_was_written_before(before in any_status(), after in any_status()) {
+            let numbers = |status: &StateStatus| -> Vec<(u128, u128)> {
+                single_records(status)
+                    .iter()
+                    .filter_map(|quad| Some((subject_number_of(quad)?, wide_number_of(&quad.object)?)))
+                    .collect()
+            };
+            prop_assume!(before.applied.map(|applied| applied.index) < after.applied.map(|applied| applied.index));
+            for (old, new) in numbers(&before).into_iter().zip(numbers(&after)) {
+                prop_assert!(old.0 < new.0 && old.1 < new.1);
+            }
         }
 
         #[test]
@@ -478,7 +573,13 @@ mod tests {
         store.insert(&fixed(RESERVED, integer(1))).unwrap();
         assert!(read(&store).unwrap_err().to_string().contains("unknown"));
         let store = written(&small_records());
-        store.insert(&fixed(QUADS, integer(1))).unwrap();
+        store.insert(&ordered_record(9, COUNTS, 1, 1)).unwrap();
         assert!(read(&store).unwrap_err().to_string().contains("repeated"));
+        let records = small_records();
+        let store = written(&records);
+        store.remove(&counts_record(&records.status)).unwrap();
+        store.insert(&ordered_record(9, COUNTS, 0, 5)).unwrap();
+        let error = read(&store).unwrap_err().to_string();
+        assert!(error.contains("different states"), "{error}");
     }
 }

@@ -15,15 +15,45 @@ pub const MAXIMUM_REQUESTS_AN_ENTRY: usize = 1 << PLACE_BITS;
 const PLACE_BITS: u32 = 16;
 
 /// Names one write of one client, so that a repeated or forwarded one is applied once.
+///
+/// The first half is the key: of two requests with the same key at most one is ever applied. The
+/// second half says what is asked for, so that a key which is used again for something else is
+/// noticed. Two different keys that are equal here (one pair in 2^64) differ there in all
+/// likelihood: then the later request is refused, never taken for the earlier.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub [u8; 16]);
 
+/// What of an id may be given once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestKey(u64);
+
 impl RequestId {
-    /// The id of an idempotency key: the first 16 bytes of its SHA-256.
-    pub fn from_key(key: &str) -> Self {
+    /// The id of a request with an idempotency key: the first 8 bytes of the key's SHA-256, and
+    /// the first 8 bytes of the digest of what is asked for.
+    pub fn of_key(key: &str, content_digest: &[u8; 32]) -> Self {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&Sha256::digest(key.as_bytes())[..8]);
+        id[8..].copy_from_slice(&content_digest[..8]);
+        Self(id)
+    }
+
+    /// An id for tests: the first 16 bytes of a hash.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn from_key(key: &str) -> Self {
         let mut id = [0; 16];
         id.copy_from_slice(&Sha256::digest(key.as_bytes())[..16]);
         Self(id)
+    }
+
+    /// The half that names the request, whatever it asks for.
+    pub fn key(self) -> RequestKey {
+        let [first, ..] = self.halves();
+        RequestKey(first)
+    }
+
+    fn halves(self) -> [u64; 2] {
+        let number = self.number();
+        [(number >> 64) as u64, number as u64]
     }
 
     /// An id that nobody else has.
@@ -109,13 +139,14 @@ impl RequestPlace {
 /// The last requests in the order in which they were applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RequestTable {
-    places: HashMap<RequestId, RequestPlace>,
+    places: HashMap<RequestKey, (RequestId, RequestPlace)>,
     order: VecDeque<RequestId>,
 }
 
 impl RequestTable {
-    pub(crate) fn get(&self, id: RequestId) -> Option<RequestPlace> {
-        self.places.get(&id).copied()
+    /// The request that was applied with this key, if one was.
+    pub(crate) fn get(&self, key: RequestKey) -> Option<(RequestId, RequestPlace)> {
+        self.places.get(&key).copied()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -124,9 +155,7 @@ impl RequestTable {
 
     /// The requests in the order in which they were applied.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (RequestId, RequestPlace)> + '_ {
-        self.order
-            .iter()
-            .filter_map(|id| Some((*id, self.get(*id)?)))
+        self.order.iter().filter_map(|id| self.get(id.key()))
     }
 
     /// The requests at these places in the order in which they were applied.
@@ -141,12 +170,15 @@ impl RequestTable {
             .copied()
     }
 
-    /// Reads a table back: `None` when an id is repeated or there are too many.
+    /// Reads a table back: `None` when a key is repeated or there are too many.
     pub(crate) fn from_places(mut places: Vec<(RequestId, RequestPlace)>) -> Option<Self> {
         places.sort_unstable_by_key(|(_, place)| *place);
         let ordered = places.windows(2).all(|pair| pair[0].1 < pair[1].1);
         let order: VecDeque<_> = places.iter().map(|(id, _)| *id).collect();
-        let places: HashMap<_, _> = places.into_iter().collect();
+        let places: HashMap<_, _> = places
+            .into_iter()
+            .map(|(id, place)| (id.key(), (id, place)))
+            .collect();
         (ordered && places.len() == order.len() && order.len() <= REMEMBERED_REQUESTS)
             .then_some(Self { places, order })
     }
@@ -160,12 +192,12 @@ impl RequestTable {
     /// Adds requests that follow all those in the table; the oldest leave.
     pub(crate) fn append(&mut self, added: &[(RequestId, RequestPlace)]) {
         for (id, place) in added {
-            self.places.insert(*id, *place);
+            self.places.insert(id.key(), (*id, *place));
             self.order.push_back(*id);
         }
         while self.order.len() > REMEMBERED_REQUESTS {
             if let Some(id) = self.order.pop_front() {
-                self.places.remove(&id);
+                self.places.remove(&id.key());
             }
         }
     }
@@ -178,18 +210,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_id_of_a_key_is_the_start_of_its_hash() {
+    fn an_id_is_the_start_of_two_hashes() {
         // SHA-256("abc") begins with ba7816bf.
-        assert_eq!(
-            RequestId::from_key("abc").to_string(),
-            "ba7816bf8f01cfea414140de5dae2223"
-        );
+        let id = RequestId::of_key("abc", &[0x2a; 32]);
+        assert_eq!(id.to_string(), "ba7816bf8f01cfea2a2a2a2a2a2a2a2a");
+        assert_eq!(id.key(), RequestId::of_key("abc", &[0; 32]).key());
+        assert_ne!(id.key(), RequestId::of_key("abd", &[0x2a; 32]).key());
         assert_ne!(RequestId::random(), RequestId::random());
     }
 
     #[test]
     fn an_id_survives_being_written_as_json() {
-        let id = RequestId::from_key("abc");
+        let id = RequestId::of_key("abc", &[1; 32]);
         let text = serde_json::to_string(&id).unwrap();
         assert_eq!(serde_json::from_str::<RequestId>(&text).unwrap(), id);
     }
@@ -198,7 +230,7 @@ mod tests {
     fn the_oldest_requests_leave_a_full_table() {
         let mut table = RequestTable::default();
         let place = |number: usize| RequestPlace::new(number as u64, 0).unwrap();
-        let id = |number: usize| RequestId::from_number(number as u128);
+        let id = |number: usize| RequestId::from_number((number as u128) << 64);
         let all: Vec<_> = (0..REMEMBERED_REQUESTS)
             .map(|number| (id(number), place(number)))
             .collect();
@@ -208,8 +240,8 @@ mod tests {
         let more = REMEMBERED_REQUESTS;
         table.append(&[(id(more), place(more)), (id(more + 1), place(more + 1))]);
         assert_eq!(table.len(), REMEMBERED_REQUESTS);
-        assert_eq!(table.get(id(1)), None);
-        assert_eq!(table.get(id(2)), Some(place(2)));
+        assert_eq!(table.get(id(1).key()), None);
+        assert_eq!(table.get(id(2).key()), Some((id(2), place(2))));
         assert_eq!(
             RequestTable::from_places(table.iter().collect()),
             Some(table)

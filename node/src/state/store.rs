@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use oxigraph::store::Store;
@@ -14,11 +14,18 @@ use super::apply::{Apply, Batch, Outcome};
 use super::records::{self, Records};
 use super::request::{RequestId, RequestOutcome, RequestTable};
 use super::snapshot::{self, SnapshotSummary};
-use super::view::{Folder, Generation, OpenStore, Reading, View};
-use super::{Digest, LogPosition, StateError, folder};
+use super::view::{Folder, Generation, Reading, View};
+use super::{Damage, Digest, LogPosition, StateError, folder};
 
 /// The number of recent digests that [`State::digest_at`] remembers.
 const REMEMBERED_DIGESTS: usize = 4096;
+
+/// Changes that are kept in memory before they are flushed into tables. RocksDB would keep many
+/// more, and take longer for each the more there are.
+const UNFLUSHED_CHANGES: u64 = 32_768;
+/// A larger store keeps more of them, because tables are merged with those that are there: one for
+/// so many of its quads.
+const QUADS_AN_UNFLUSHED_CHANGE: u64 = 8;
 
 /// Position, membership, digest and counts, read together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -51,14 +58,13 @@ impl StateStatus {
 #[derive(Debug)]
 struct Published {
     generation: Arc<Generation>,
-    status: Arc<StateStatus>,
     requests: RequestTable,
     digests: VecDeque<(u64, Digest)>,
 }
 
 impl Published {
-    fn new(generation: Arc<Generation>, records: Records) -> Self {
-        let Records { status, requests } = records;
+    fn new(generation: Arc<Generation>, requests: RequestTable) -> Self {
+        let status = generation.status();
         let digests = status
             .applied
             .iter()
@@ -66,7 +72,6 @@ impl Published {
             .collect();
         Self {
             generation,
-            status: Arc::new(status),
             requests,
             digests,
         }
@@ -75,7 +80,7 @@ impl Published {
     fn view(&self) -> View {
         View {
             generation: Arc::clone(&self.generation),
-            status: Arc::clone(&self.status),
+            status: self.generation.status(),
         }
     }
 }
@@ -89,9 +94,13 @@ pub struct State {
     path: Option<PathBuf>,
     published: RwLock<Published>,
     writer: Mutex<()>,
+    damage: Arc<Damage>,
     broken: AtomicBool,
     /// A commit found no space: whether it is in the store after all is looked up before the next.
     doubtful: AtomicBool,
+    /// Quads and requests that were changed since the last flush was begun.
+    unflushed_changes: AtomicU64,
+    is_flushing: AtomicBool,
 }
 
 impl State {
@@ -108,31 +117,57 @@ impl State {
                 1
             }
         };
-        let (generation, records) = open_generation(path, number)?;
+        let damage = Arc::new(Damage::new(number));
+        let (generation, requests) = open_generation(path, number, &damage)?;
         folder::remove_leftovers(path, number)?;
-        Ok(Self::of(Some(path.to_owned()), generation, records))
+        Ok(Self::of(
+            Some(path.to_owned()),
+            generation,
+            requests,
+            damage,
+        ))
     }
 
     /// An empty store in memory: it is gone with this value, as a store that was lost with its
     /// volume. For tests of everything around it.
     pub fn in_memory() -> Result<Self, StateError> {
-        let (generation, records) = memory_generation(1, |_| Ok(()))?;
-        Ok(Self::of(None, generation, records))
+        let damage = Arc::new(Damage::new(1));
+        let (generation, requests) = memory_generation(1, &damage, |_| Ok(()))?;
+        Ok(Self::of(None, generation, requests, damage))
     }
 
-    fn of(path: Option<PathBuf>, generation: Generation, records: Records) -> Self {
+    fn of(
+        path: Option<PathBuf>,
+        generation: Generation,
+        requests: RequestTable,
+        damage: Arc<Damage>,
+    ) -> Self {
         Self {
             path,
-            published: RwLock::new(Published::new(Arc::new(generation), records)),
+            published: RwLock::new(Published::new(Arc::new(generation), requests)),
             writer: Mutex::new(()),
+            damage,
             broken: AtomicBool::new(false),
             doubtful: AtomicBool::new(false),
+            unflushed_changes: AtomicU64::new(0),
+            is_flushing: AtomicBool::new(false),
         }
     }
 
-    /// Whether the store failed and takes no more writes until it is opened again.
-    pub fn is_broken(&self) -> bool {
-        self.broken.load(Ordering::Acquire)
+    /// What was found to be wrong with the store, if anything was: it is to be rebuilt.
+    pub fn damage(&self) -> Option<String> {
+        self.damage.found()
+    }
+
+    /// Notes that the store is damaged, however that was found.
+    pub(crate) fn note_damage(&self, what: &str) {
+        let number = self.published().generation.number;
+        self.damage.note_what(number, what);
+    }
+
+    /// Waits until something is found to be wrong with the store, and says what.
+    pub async fn damaged(&self) -> String {
+        self.damage.wait().await
     }
 
     // A panic while a lock is held leaves what it guards as it was: values are replaced as a
@@ -155,41 +190,42 @@ impl State {
 
     /// The last applied entry.
     pub fn applied(&self) -> Option<LogPosition> {
-        self.published().status.applied
+        self.status().applied
     }
 
     /// The last applied membership.
     pub fn membership(&self) -> Option<Vec<u8>> {
-        self.published().status.membership.clone()
+        self.status().membership.clone()
     }
 
     /// The digest over all user quads.
     pub fn digest(&self) -> Digest {
-        self.published().status.digest
+        self.status().digest
     }
 
     /// The number of user quads.
     pub fn quads(&self) -> u64 {
-        self.published().status.quads
+        self.status().quads
     }
 
     /// The index of the last entry that applied a command, 0 for none.
     pub fn data_index(&self) -> u64 {
-        self.published().status.data_index
+        self.status().data_index
     }
 
     /// The five above, read together.
     pub fn status(&self) -> Arc<StateStatus> {
-        Arc::clone(&self.published().status)
+        self.published().generation.status()
     }
 
-    /// What became of a request, if it was applied recently.
-    pub fn request_outcome(&self, id: RequestId) -> Option<RequestOutcome> {
-        let place = self.published().requests.get(id)?;
-        Some(RequestOutcome {
+    /// Which request was applied recently with the key of this one, and what became of it.
+    pub fn request_outcome(&self, id: RequestId) -> Option<(RequestId, RequestOutcome)> {
+        let (id, place) = self.published().requests.get(id.key())?;
+        let outcome = RequestOutcome {
             log_index: place.log_index(),
             duplicate: true,
-        })
+        };
+        Some((id, outcome))
     }
 
     /// The digest right after this entry, if it is one of the last few thousand and was applied
@@ -217,11 +253,20 @@ impl State {
     /// ([`StateError::is_out_of_space`]), the same entries may be applied again.
     pub fn apply(&self, entries: &[(LogPosition, Apply)]) -> Result<Vec<Outcome>, StateError> {
         let _writer = self.writer();
+        let view = self.view();
+        view.generation.noting(|| self.apply_to(&view, entries))
+    }
+
+    /// As [`Self::apply`], by who holds the writer lock.
+    fn apply_to(
+        &self,
+        view: &View,
+        entries: &[(LogPosition, Apply)],
+    ) -> Result<Vec<Outcome>, StateError> {
         if self.broken.load(Ordering::Acquire) {
             return Err(StateError::Broken);
         }
-        let view = self.view();
-        let before = self.status();
+        let before = view.generation.status();
         let mut transaction = view.start_transaction()?;
         if self.doubtful.load(Ordering::Acquire) {
             if records::read_status(&transaction)? != *before {
@@ -232,7 +277,7 @@ impl State {
         }
         let mut outcomes = Vec::with_capacity(entries.len());
         let mut digests = Vec::with_capacity(entries.len());
-        let (status, added, leaving) = {
+        let (status, added, leaving, changed_quads) = {
             // Only the holder of the writer lock changes the table: reading it does not wait.
             let published = self.published();
             let mut batch = Batch::new(&mut transaction, &published.requests, (*before).clone());
@@ -240,16 +285,16 @@ impl State {
                 outcomes.push(batch.apply(*position, entry)?);
                 digests.push((position.index, batch.status.digest));
             }
+            let changed_quads = batch.changed_quads;
             let (status, added) = (batch.status, batch.added_requests);
             let leaving = published.requests.leaving(added.len());
-            (status, added, leaving)
+            (status, added, leaving, changed_quads)
         };
         // More requests than the table remembers: those that would leave at once never enter.
         let entering = &added[added.len().saturating_sub(super::REMEMBERED_REQUESTS)..];
         records::write_requests(&mut transaction, &leaving, entering);
         records::write_changes(&mut transaction, Some(&before), &status);
-        if let Err(error) = transaction.commit() {
-            let error = StateError::from(error);
+        if let Err(error) = view.generation.commit(transaction, Arc::new(status)) {
             let doubt = if error.is_out_of_space() {
                 &self.doubtful
             } else {
@@ -258,8 +303,9 @@ impl State {
             doubt.store(true, Ordering::Release);
             return Err(error);
         }
+        self.unflushed_changes
+            .fetch_add(changed_quads + entering.len() as u64, Ordering::Relaxed);
         let mut published = self.published_mut();
-        published.status = Arc::new(status);
         published.requests.append(entering);
         published.digests.extend(digests);
         let excess = published.digests.len().saturating_sub(REMEMBERED_DIGESTS);
@@ -275,10 +321,30 @@ impl State {
         Ok((digest, quads, reading.status().applied))
     }
 
+    /// Whether so much is kept in memory only that it is time for [`Self::flush_in_turn`].
+    pub fn is_flush_due(&self) -> bool {
+        let bound = UNFLUSHED_CHANGES.max(self.quads() / QUADS_AN_UNFLUSHED_CHANGE);
+        self.unflushed_changes.load(Ordering::Relaxed) >= bound
+            && !self.is_flushing.load(Ordering::Relaxed)
+    }
+
+    /// Flushes, unless another thread does so already.
+    pub fn flush_in_turn(&self) -> Result<(), StateError> {
+        if self.is_flushing.swap(true, Ordering::Acquire) {
+            return Ok(());
+        }
+        let flushed = self.flush();
+        self.is_flushing.store(false, Ordering::Release);
+        flushed
+    }
+
     /// Makes everything applied so far durable. Until then a crash of the machine may take the
     /// store back to an earlier state, never to a mixed one.
     pub fn flush(&self) -> Result<(), StateError> {
-        let result = self.view().flush().map_err(StateError::from);
+        self.unflushed_changes.store(0, Ordering::Relaxed);
+        let view = self.view();
+        let generation = &view.generation;
+        let result = generation.noting(|| generation.flushing(Store::flush));
         if let Err(error) = &result
             && !error.is_out_of_space()
         {
@@ -292,10 +358,12 @@ impl State {
     pub fn write_snapshot(&self, out: &mut dyn Write) -> Result<SnapshotSummary, StateError> {
         let view = self.view();
         let reading = view.read()?;
-        let requests = records::read_all(reading.transaction())?
-            .map(|records| records.requests)
-            .unwrap_or_default();
-        snapshot::write(&reading, &requests, out)
+        view.generation.noting(|| {
+            let requests = records::read_all(reading.transaction())?
+                .map(|records| records.requests)
+                .unwrap_or_default();
+            snapshot::write(&reading, &requests, out)
+        })
     }
 
     /// Replaces everything by a snapshot, which is verified as a whole first. A crash leaves the
@@ -353,20 +421,21 @@ impl State {
             });
             write_records(store, &records)
         };
-        let (generation, records) = match &self.path {
+        let (generation, requests) = match &self.path {
             Some(path) => {
                 build(path, number, fill)?;
-                open_generation(path, number)?
+                open_generation(path, number, &self.damage)?
             }
-            None => memory_generation(number, fill)?,
+            None => memory_generation(number, &self.damage, fill)?,
         };
         let replaced = {
             let mut published = self.published_mut();
             std::mem::replace(
                 &mut *published,
-                Published::new(Arc::new(generation), records),
+                Published::new(Arc::new(generation), requests),
             )
         };
+        self.damage.forget(number);
         if let Some(folder) = &replaced.generation.folder {
             folder.replaced.store(true, Ordering::Release);
         }
@@ -404,11 +473,12 @@ fn fill_new(
 
 fn memory_generation(
     number: u64,
+    damage: &Arc<Damage>,
     fill: impl FnOnce(&Store) -> Result<(), StateError>,
-) -> Result<(Generation, Records), StateError> {
+) -> Result<(Generation, RequestTable), StateError> {
     let store = Store::new()?;
     fill_new(&store, fill)?;
-    generation_of(store, number, None)
+    generation_of(store, number, None, damage)
 }
 
 fn write_records(store: &Store, records: &Records) -> Result<(), StateError> {
@@ -419,22 +489,27 @@ fn write_records(store: &Store, records: &Records) -> Result<(), StateError> {
     Ok(transaction.commit()?)
 }
 
-fn open_generation(path: &Path, number: u64) -> Result<(Generation, Records), StateError> {
+fn open_generation(
+    path: &Path,
+    number: u64,
+    damage: &Arc<Damage>,
+) -> Result<(Generation, RequestTable), StateError> {
     let path = folder::generation_path(path, number);
     let store = Store::open(&path)?;
     let folder = Folder {
         path,
         replaced: AtomicBool::new(false),
     };
-    generation_of(store, number, Some(folder))
+    generation_of(store, number, Some(folder), damage)
 }
 
 fn generation_of(
     store: Store,
     number: u64,
     folder: Option<Folder>,
-) -> Result<(Generation, Records), StateError> {
-    let records = {
+    damage: &Arc<Damage>,
+) -> Result<(Generation, RequestTable), StateError> {
+    let Records { status, requests } = {
         let transaction = store.start_transaction()?;
         let records = records::read_all(&transaction)?.ok_or_else(|| {
             StateError::Inconsistent("the store has none of its own records".into())
@@ -442,14 +517,8 @@ fn generation_of(
         check_quads(&Reading::of(transaction, records.status.clone()))?;
         records
     };
-    Ok((
-        Generation {
-            store: OpenStore(store),
-            number,
-            folder,
-        },
-        records,
-    ))
+    let generation = Generation::new(store, number, folder, status, Arc::clone(damage));
+    Ok((generation, requests))
 }
 
 /// A cheap look at the data: whether there are quads at all where there should be, and the other

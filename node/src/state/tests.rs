@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::fs;
 use std::io::Cursor;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
 
 use oxigraph::store::Store;
 use oxrdf::{GraphName, NamedOrBlankNode, Quad};
@@ -15,6 +17,7 @@ use tempfile::TempDir;
 use super::effects::RESERVED;
 use super::testing::{any_effects, common_quad, effects_of, example};
 use super::*;
+use crate::disk::Unthrottled;
 
 fn opened() -> (TempDir, State) {
     let folder = tempfile::tempdir().unwrap();
@@ -163,15 +166,131 @@ fn a_request_is_applied_once_and_remembered() {
         [Outcome::Applied(vec![applied]), Outcome::Conflict]
     );
     let state = reopened(&folder, state);
-    assert_eq!(
-        state.request_outcome(id),
-        Some(RequestOutcome {
-            log_index: 1,
-            duplicate: true
-        })
-    );
+    let remembered = RequestOutcome {
+        log_index: 1,
+        duplicate: true,
+    };
+    assert_eq!(state.request_outcome(id), Some((id, remembered)));
     let outcomes = state.apply(&[(at(3), again(1))]).unwrap();
     assert_eq!(outcomes, [Outcome::Conflict]);
+}
+
+#[test]
+fn a_key_is_given_to_one_request_whatever_that_asks_for() {
+    let (_folder, state) = opened();
+    let id = |content: u8| RequestId::of_key("key", &[content; 32]);
+    let command = |base_index, content| {
+        Apply::Command(Command {
+            base_index,
+            requests: vec![(id(content), inserting([number(u32::from(content))]))],
+        })
+    };
+    let outcomes = state
+        .apply(&[(at(1), command(0, 1)), (at(2), command(1, 2))])
+        .unwrap();
+    assert!(matches!(outcomes[0], Outcome::Applied(_)));
+    assert_eq!(outcomes[1], Outcome::Conflict);
+    assert_eq!(user_quads(&state), [number(1)]);
+    let (applied, _) = state.request_outcome(id(2)).unwrap();
+    assert_eq!(applied, id(1));
+}
+
+/// The time of the fastest of some readings, which are not slowed down by anything else.
+fn reading_time(state: &State) -> std::time::Duration {
+    let view = state.view();
+    (0..50)
+        .map(|_| {
+            let started = std::time::Instant::now();
+            drop(view.read().unwrap());
+            started.elapsed()
+        })
+        .min()
+        .unwrap()
+}
+
+#[test]
+fn a_reading_takes_no_longer_after_thousands_of_commits() {
+    let (_folder, state) = opened();
+    apply_one(&state, inserting([number(0)]));
+    let before = reading_time(&state);
+    for round in 1..3000 {
+        apply_one(&state, inserting([number(round)]));
+    }
+    let after = reading_time(&state);
+    // Looking through all records, it took two hundred times as long.
+    assert!(
+        after < before * 10,
+        "{before:?} for a reading at first, {after:?} in the end"
+    );
+}
+
+#[test]
+fn what_is_kept_in_memory_is_flushed_when_it_is_much() {
+    let (folder, state) = opened();
+    // Bytes and not files: the store joins small tables whenever it likes.
+    let bytes_in_tables = || {
+        let files = fs::read_dir(folder.path().join("store/generation-0000000001")).unwrap();
+        files
+            .filter_map(|file| {
+                let path = file.unwrap().path();
+                // A table that was joined to others may be gone by now.
+                (path.extension()? == "sst")
+                    .then(|| fs::metadata(path).ok())
+                    .flatten()
+            })
+            .map(|metadata| metadata.len())
+            .sum::<u64>()
+    };
+    // What 33,000 quads take is ten times more.
+    let little = bytes_in_tables() + 50_000;
+    apply_one(&state, inserting((0..30_000).map(number)));
+    assert!(!state.is_flush_due());
+    apply_one(&state, inserting((30_000..33_000).map(number)));
+    assert!(state.is_flush_due());
+    assert!(bytes_in_tables() < little);
+    state.flush_in_turn().unwrap();
+    assert!(!state.is_flush_due());
+    assert!(bytes_in_tables() > little);
+    // A store of so many quads is not written anew for each few.
+    apply_one(&state, inserting((33_000..300_000).map(number)));
+    state.flush_in_turn().unwrap();
+    apply_one(&state, inserting((300_000..333_000).map(number)));
+    assert!(!state.is_flush_due());
+}
+
+/// RocksDB may let one of two that flush at once wait until something else is flushed
+/// (facebook/rocksdb issue 12094).
+#[test]
+fn a_snapshot_and_a_scrub_at_once_never_wait_for_ever() {
+    let (_folder, state) = opened();
+    let state = Arc::new(state);
+    let (sender, done) = std::sync::mpsc::channel();
+    for round in 0..200 {
+        apply_one(&state, inserting([number(2 * round)]));
+        let together = Arc::new(Barrier::new(3));
+        for what in 0..3 {
+            let (state, sender, together) = (state.clone(), sender.clone(), together.clone());
+            std::thread::spawn(move || {
+                together.wait();
+                let whole = match what {
+                    0 => state.flush().is_ok(),
+                    1 => matches!(
+                        state.scrub(&mut Unthrottled, &mut |_, _| {}),
+                        Ok(StoreScrub::Whole { .. })
+                    ),
+                    _ => {
+                        apply_one(&state, inserting([number(2 * round + 1)]));
+                        true
+                    }
+                };
+                sender.send(whole).unwrap();
+            });
+        }
+        for _ in 0..3 {
+            let ended = done.recv_timeout(Duration::from_secs(60));
+            assert_eq!(ended, Ok(true), "in round {round}");
+        }
+    }
 }
 
 #[test]
@@ -217,11 +336,11 @@ fn the_oldest_requests_are_forgotten_alike_in_batches_and_one_by_one() {
     let state = reopened(&folder, state);
     assert_eq!(state.request_outcome(id(5)), None);
     assert_eq!(
-        state.request_outcome(id(1)).unwrap().log_index,
+        state.request_outcome(id(1)).unwrap().1.log_index,
         requests + 1
     );
     assert_eq!(
-        state.request_outcome(id(requests)).unwrap().log_index,
+        state.request_outcome(id(requests)).unwrap().1.log_index,
         requests
     );
 }

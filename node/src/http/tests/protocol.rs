@@ -177,6 +177,7 @@ async fn reads_that_cannot_be_fresh_enough_are_unavailable() {
         for answer in [bench.select("ASK {}").await, bench.get("/store", &[]).await] {
             answer.assert_error(503, code);
             assert_eq!(answer.header("retry-after"), Some("1"));
+            assert_eq!(answer.header("connection"), Some("close"));
         }
     }
 }
@@ -265,4 +266,142 @@ async fn services_and_unknown_functions_are_not_supported() {
     }
     let deep = format!("ASK {{ FILTER({}1{}) }}", "(".repeat(200), ")".repeat(200));
     bench.select(&deep).await.assert_error(400, "too_complex");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn relative_iris_are_those_of_the_url() {
+    let bench = Bench::new(options());
+    let host = ("host", "data.example.org");
+    let answer = bench
+        .post(
+            "/update",
+            &[UPDATE, host],
+            "INSERT DATA { <thing> <a:p> </root> }",
+        )
+        .await;
+    assert_eq!(answer.status, 204, "{answer:?}");
+    let stored = "<http://data.example.org/thing> <a:p> <http://data.example.org/root>";
+    assert_eq!(bench.count(stored).await, 1);
+    let query = "SELECT * { <thing> <a:p> ?o }";
+    for (uri, headers, body) in [
+        ("/query", vec![QUERY, CSV, host], query),
+        ("/sparql", vec![QUERY, CSV, host], query),
+    ] {
+        let answer = bench.post(uri, &headers, body).await;
+        assert_eq!(answer.body.lines().count(), 2, "{answer:?}");
+    }
+    let uri = "/query?query=SELECT%20*%20%7B%20%3Cthing%3E%20%3Ca%3Ap%3E%20%3Fo%20%7D";
+    let answer = bench.get(uri, &[CSV, host]).await;
+    assert_eq!(answer.body.lines().count(), 2, "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_utf_8_is_refused_and_stores_nothing() {
+    let bench = Bench::new(options());
+    let form = "update=INSERT%20DATA%20%7B%20%3Ca%3Aa%3E%20%3Ca%3Ap%3E%20%22%FF%22%20%7D";
+    for uri in ["/update", "/sparql"] {
+        bench
+            .post(uri, &[FORM], form)
+            .await
+            .assert_error(400, "bad_request");
+    }
+    assert_eq!(bench.count("?s ?p ?o").await, 0);
+    for uri in [
+        "/query?query=ASK%7B%7D%20%23%FF",
+        "/store?graph=http://example.com/%FF",
+        "/sparql?query=ASK%7B%7D&default-graph-uri=http://example.com/%C3",
+    ] {
+        bench.get(uri, &[]).await.assert_error(400, "bad_request");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_may_be_silent_is_one_empty_solution() {
+    let bench = Bench::with_data(options());
+    let pattern = "SERVICE SILENT <http://nowhere.example/> { ?a ?b ?c }";
+    assert_eq!(bench.count(pattern).await, 1);
+    assert_eq!(bench.count(&format!("?s ?p ?o . {pattern}")).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_allowed_origins_can_read_and_write() {
+    let bench = Bench::new(HttpOptions {
+        cors_origins: vec!["https://page.example".parse().unwrap()],
+        ..options()
+    });
+    let page = ("origin", "https://page.example");
+    let preflight = bench
+        .send(request(
+            "OPTIONS",
+            "/update",
+            &[
+                page,
+                ("access-control-request-method", "POST"),
+                (
+                    "access-control-request-headers",
+                    "content-type,idempotency-key",
+                ),
+            ],
+            "",
+        ))
+        .await;
+    assert!(preflight.status.is_success(), "{preflight:?}");
+    assert_eq!(
+        preflight.header("access-control-allow-origin"),
+        Some("https://page.example")
+    );
+    let allowed = preflight.header("access-control-allow-headers").unwrap();
+    assert!(allowed.contains("idempotency-key"), "{allowed}");
+    let methods = preflight.header("access-control-allow-methods").unwrap();
+    assert!(methods.contains("PUT"), "{methods}");
+    let site = ("sec-fetch-site", "cross-site");
+    let written = bench
+        .post(
+            "/update",
+            &[UPDATE, page, site],
+            "INSERT DATA { <a:a> <a:p> 1 }",
+        )
+        .await;
+    assert_eq!(written.status, 204);
+    let exposed = written.header("access-control-expose-headers").unwrap();
+    assert!(exposed.contains("quadraft-log-index"), "{exposed}");
+    let read = bench
+        .post("/query", &[QUERY, CSV, page], "SELECT * { ?s ?p ?o }")
+        .await;
+    assert_eq!(
+        read.header("access-control-allow-origin"),
+        Some("https://page.example")
+    );
+    let vary: Vec<_> = read.headers.get_all("vary").iter().collect();
+    let varies = |name: &str| {
+        vary.iter()
+            .any(|value| value.to_str().unwrap().contains(name))
+    };
+    assert!(varies("origin") && varies("accept"), "{vary:?}");
+
+    let other = ("origin", "https://other.example");
+    let read = bench.post("/query", &[QUERY, other], "ASK {}").await;
+    assert_eq!(read.header("access-control-allow-origin"), None);
+    bench
+        .post("/update", &[UPDATE, other, site], "CLEAR ALL")
+        .await
+        .assert_error(403, "other_site");
+    assert_eq!(bench.count("?s ?p ?o").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_allowed_origins_there_is_no_cors() {
+    let bench = Bench::new(options());
+    let page = ("origin", "https://page.example");
+    let preflight = request(
+        "OPTIONS",
+        "/query",
+        &[page, ("access-control-request-method", "POST")],
+        "",
+    );
+    let preflight = bench.send(preflight).await;
+    preflight.assert_error(405, "method_not_allowed");
+    assert_eq!(preflight.header("access-control-allow-origin"), None);
+    let read = bench.post("/query", &[QUERY, page], "ASK {}").await;
+    assert_eq!(read.header("access-control-allow-origin"), None);
 }

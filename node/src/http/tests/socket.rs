@@ -16,13 +16,17 @@ struct Server {
 }
 
 async fn start(bench: &Bench, drain: Duration) -> Server {
+    start_router(bench.router.clone(), drain).await
+}
+
+async fn start_router(router: axum::Router, drain: Duration) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async move {
         stopped.await.unwrap();
     };
-    let task = tokio::spawn(serve(listener, bench.router.clone(), shutdown, drain));
+    let task = tokio::spawn(serve(listener, router, shutdown, drain));
     Server {
         address,
         stop,
@@ -118,4 +122,47 @@ async fn a_server_that_stops_does_not_wait_for_ever() {
     eventually(|| bench.metrics.queries.currently_running() == 1).await;
     server.stop.send(()).unwrap();
     server.task.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_answer_is_sent_at_once() {
+    // The end of an answer that is found a little later than its beginning, as that of a query is.
+    let answer = || async {
+        let (parts, body) = tokio::sync::mpsc::channel(1);
+        tokio::spawn(async move {
+            for part in ["beginning", "end"] {
+                parts.send(part).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(3)).await;
+            }
+        });
+        let body = futures::stream::unfold(body, |mut body| async {
+            let part = body.recv().await?;
+            Some((Ok::<_, std::io::Error>(part), body))
+        });
+        Body::from_stream(body)
+    };
+    let router = axum::Router::new().route("/", axum::routing::get(answer));
+    let server = start_router(router, Duration::from_secs(5)).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    // One connection, as a client keeps it: after some requests, the second part would wait for the
+    // acknowledgement of the first, which is delayed by 40 ms.
+    let mut times = Vec::new();
+    for _ in 0..41 {
+        let started = std::time::Instant::now();
+        let request = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(END.as_bytes()) {
+            let mut piece = [0; 4096];
+            let length = stream.read(&mut piece).await.unwrap();
+            assert!(length > 0, "{}", String::from_utf8_lossy(&answer));
+            answer.extend_from_slice(&piece[..length]);
+        }
+        times.push(started.elapsed());
+    }
+    times.sort();
+    assert!(
+        times[times.len() / 2] < Duration::from_millis(30),
+        "{times:?}"
+    );
 }

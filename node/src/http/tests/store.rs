@@ -71,7 +71,7 @@ async fn put_replaces_post_adds_and_delete_deletes() {
         1
     );
     assert_eq!(bench.count("?s ?p ?o").await, 1);
-    assert_eq!(send("PUT", NEW, "<a:a> <a:p> 5 .").await, 204);
+    assert_eq!(send("PUT", NEW, "<a:a> <a:p> 5 .").await, 201);
     assert_eq!(send("DELETE", NEW, "").await, 204);
     assert_eq!(send("DELETE", NEW, "").await, 404);
     assert_eq!(send("POST", "/store?default", "<a:a> <a:p> 6 .").await, 204);
@@ -141,4 +141,35 @@ async fn what_cannot_be_stored_is_refused() {
     answer.assert_error(405, "method_not_allowed");
     assert_eq!(answer.header("allow"), Some("GET, HEAD, POST, PUT, DELETE"));
     assert_eq!(bench.database.state.quads(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_graph_that_an_upload_creates_is_created() {
+    let bench = Bench::with_data(options());
+    let send = |method: &'static str, uri: &'static str| {
+        let request = request(method, uri, &[TURTLE], "<a:a> <a:p> 1 .");
+        let bench = &bench;
+        async move { bench.send(request).await.status.as_u16() }
+    };
+    assert_eq!(send("PUT", NEW).await, 201);
+    assert_eq!(send("PUT", NEW).await, 204);
+    assert_eq!(send("DELETE", NEW).await, 204);
+    assert_eq!(send("POST", NEW).await, 201);
+    assert_eq!(send("POST", NEW).await, 204);
+    // The default graph always exists, and so does the dataset.
+    assert_eq!(send("PUT", "/store?default").await, 204);
+    assert_eq!(send("POST", "/store").await, 204);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn relative_iris_are_those_of_the_url_where_no_graph_is_named() {
+    let bench = Bench::new(options());
+    let host = ("host", "data.example.org");
+    for (uri, object) in [("/store?default", "1"), ("/store", "2")] {
+        let body = format!("<thing> <a:p> {object} .");
+        let answer = bench.post(uri, &[TURTLE, host], &body).await;
+        assert_eq!(answer.status, 204, "{answer:?}");
+        let pattern = format!("<http://data.example.org/thing> <a:p> {object}");
+        assert_eq!(bench.count(&pattern).await, 1, "{uri}");
+    }
 }

@@ -177,6 +177,9 @@ async fn each_failure_of_a_write_has_its_own_answer() {
             matches!(status, 503 | 507),
             "{answer:?}"
         );
+        // Through a Service, another member is reached by a new connection only.
+        let elsewhere = matches!(code, "no_leader" | "stopping");
+        assert_eq!(answer.header("connection"), elsewhere.then_some("close"));
         if code == "outcome_unknown" {
             assert!(answer.body.contains("Idempotency-Key"));
         }
@@ -248,4 +251,19 @@ async fn bodies_share_a_bounded_memory() {
     drop(sender);
     assert_eq!(slow.await.unwrap(), 204);
     assert_eq!(bench.post("/update", &[UPDATE], &long).await.status, 204);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_used_again_for_something_else_is_refused() {
+    let bench = Bench::new(options());
+    let key = ("idempotency-key", "order-1");
+    let headers = [UPDATE, key];
+    let send = |text: &'static str| bench.post("/update", &headers, text);
+    assert_eq!(send("INSERT DATA { <a:a> <a:p> 1 }").await.status, 204);
+    send("INSERT DATA { <a:a> <a:p> 2 }")
+        .await
+        .assert_error(422, "idempotency_key_reused");
+    let again = send("INSERT DATA { <a:a> <a:p> 1 }").await;
+    assert_eq!(again.header("quadraft-duplicate"), Some("true"));
+    assert_eq!(bench.count("?s ?p ?o").await, 1);
 }

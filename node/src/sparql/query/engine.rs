@@ -2,18 +2,15 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
-
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::QueryError;
 use super::evaluate::{DumpTask, QueryTask};
-use super::guard::{self, Stop, Switch};
 use super::parse::QueryText;
 use super::sink::{self, ResultStream, Sink};
 use super::slots::Slots;
-use super::supervise::{self, Allowance};
 use crate::metrics::QueryMetrics;
+use crate::sparql::evaluation::{self, Allowance, Broken, Stop, Switch};
 use crate::state::State;
 
 /// Parsing and planning recurse into the query. Only what is used of this takes memory.
@@ -183,7 +180,7 @@ impl QueryEngine {
             self.slots.acquire(wait).await?
         };
         let (mut sink, head, body) = sink::channel(limits, switch, patience);
-        let watch = supervise::watch(switch.clone(), allowance);
+        let watch = evaluation::watch(switch, allowance);
         let metrics = self.metrics.clone();
         let running = metrics.running();
         let switch = switch.clone();
@@ -191,10 +188,13 @@ impl QueryEngine {
             .name("query".into())
             .stack_size(STACK_BYTES)
             .spawn(move || {
-                let result = guard::run(|| work(&state, &mut sink)).unwrap_or_else(|error| {
-                    Err(error.unwrap_or_else(|| {
-                        sink::stopped(switch.reason().unwrap_or(Stop::TimedOut), limits)
-                    }))
+                let result = evaluation::run(|| work(&state, &mut sink)).unwrap_or_else(|broken| {
+                    Err(match broken {
+                        Broken::Stopped => {
+                            sink::stopped(switch.reason().unwrap_or(Stop::TimedOut), limits)
+                        }
+                        Broken::Panicked(message) => QueryError::Internal(message),
+                    })
                 });
                 if let Ok(rows) = &result {
                     metrics.count_rows(*rows);

@@ -48,6 +48,9 @@ pub enum QueryError {
     /// The process was running out of the memory that queries may use.
     #[error("the query was cancelled because it used too much memory")]
     OutOfMemory,
+    /// The store cannot be read, and is to be rebuilt.
+    #[error("the store of this member is damaged and is being rebuilt")]
+    StoreDamaged,
     /// Nobody waits for the result any more.
     #[error("the client has gone")]
     Disconnected,

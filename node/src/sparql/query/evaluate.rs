@@ -3,18 +3,18 @@
 use std::io;
 
 use oxigraph::sparql::{QueryEvaluationError, QueryResults};
-use oxigraph::store::StorageError;
 use oxrdf::{GraphName, GraphNameRef, NamedNode, Triple};
 use oxrdfio::RdfSerializer;
 use sparesults::QueryResultsSerializer;
 use spargebra::Query;
 
 use super::engine::DumpTarget;
+use super::form::{Form, Written};
 use super::format::{ResultFormat, ResultKind, negotiate};
-use super::guard::{self, Switch};
 use super::parse::{self, QueryText};
 use super::sink::{Head, Sink, stopped};
-use super::{QueryError, QueryLimits, shield};
+use super::{QueryError, QueryLimits};
+use crate::sparql::evaluation::{self, Broken, Stop, Switch};
 use crate::sparql::reserved;
 use crate::state::{Reading, State, StateError};
 
@@ -31,36 +31,54 @@ impl QueryTask {
     pub(super) fn run(&self, state: &State, sink: &mut Sink) -> Result<u64, QueryError> {
         let mut query = parse::parse(&self.query, self.limits.maximum_text_bytes)?;
         let format = negotiate(ResultKind::of(&query), self.accept.as_deref())?;
-        shield::insert(&mut query);
+        let form = Form::take(&mut query);
+        evaluation::prepare(&mut query);
         sink.look()?;
         let view = state.view();
         let reading = view.read().map_err(storage)?;
         sink.describe(head(format, &reading));
-        self.evaluate(query, &reading, format, sink)
+        let evaluating = || self.evaluate(query, &form, &reading, format, sink);
+        match evaluation::run(evaluating) {
+            Ok(result) => result,
+            Err(Broken::Stopped) => {
+                let stop = self.switch.reason().unwrap_or(Stop::TimedOut);
+                if stop == Stop::StoreDamaged {
+                    reading.note_damage("a term in the store cannot be read");
+                }
+                Err(stopped(stop, self.limits))
+            }
+            Err(Broken::Panicked(message)) => Err(QueryError::Internal(message)),
+        }
     }
 
     fn evaluate(
         &self,
         query: Query,
+        form: &Form,
         reading: &Reading<'_>,
         format: ResultFormat,
         sink: &mut Sink,
     ) -> Result<u64, QueryError> {
-        let failed = |error| self.failed(error);
+        let failed = |error| self.failed(error, reading);
         let mut rows = sink.row_counter();
-        let results = guard::evaluator(&self.switch)
+        let results = evaluation::evaluator(&self.switch)
             .for_query(query)
             .on_transaction(reading.transaction())
             .execute()
             .map_err(failed)?;
-        match (results, format) {
-            (QueryResults::Boolean(value), ResultFormat::Table(format)) => {
+        match (results, format, form) {
+            (
+                QueryResults::Solutions(mut solutions),
+                ResultFormat::Table(format),
+                Form::Boolean,
+            ) => {
                 rows.count()?;
+                let is_there = solutions.next().transpose().map_err(failed)?.is_some();
                 QueryResultsSerializer::from_format(format)
-                    .serialize_boolean_to_writer(sink, value)
+                    .serialize_boolean_to_writer(sink, is_there)
                     .map_err(written)?;
             }
-            (QueryResults::Solutions(solutions), ResultFormat::Table(format)) => {
+            (QueryResults::Solutions(solutions), ResultFormat::Table(format), _) => {
                 let mut serializer = QueryResultsSerializer::from_format(format)
                     .serialize_solutions_to_writer(sink, solutions.variables().to_vec())
                     .map_err(written)?;
@@ -72,7 +90,24 @@ impl QueryTask {
                 }
                 serializer.finish().map_err(written)?;
             }
-            (QueryResults::Graph(triples), ResultFormat::Rdf(format)) => {
+            (
+                QueryResults::Solutions(solutions),
+                ResultFormat::Rdf(format),
+                Form::Triples(template),
+            ) => {
+                let mut serializer = RdfSerializer::from_format(format).for_writer(sink);
+                let mut written_triples = Written::default();
+                for solution in solutions {
+                    for triple in template.fill_in(&solution.map_err(failed)?) {
+                        if written_triples.is_new(&triple) {
+                            rows.count()?;
+                            serializer.serialize_triple(&triple).map_err(written)?;
+                        }
+                    }
+                }
+                serializer.finish().map_err(written)?;
+            }
+            (QueryResults::Graph(triples), ResultFormat::Rdf(format), _) => {
                 let mut serializer = RdfSerializer::from_format(format).for_writer(sink);
                 for triple in triples {
                     rows.count()?;
@@ -91,8 +126,12 @@ impl QueryTask {
         Ok(rows.rows())
     }
 
-    fn failed(&self, error: QueryEvaluationError) -> QueryError {
+    fn failed(&self, error: QueryEvaluationError, reading: &Reading<'_>) -> QueryError {
         match error {
+            QueryEvaluationError::Dataset(error) => {
+                reading.note_damage(&error.to_string());
+                QueryError::StoreDamaged
+            }
             QueryEvaluationError::Cancelled => match self.switch.reason() {
                 Some(stop) => stopped(stop, self.limits),
                 None => QueryError::Internal("the query was cancelled".into()),
@@ -138,10 +177,7 @@ impl DumpTask {
         let view = state.view();
         let reading = view.read().map_err(storage)?;
         if let Some(GraphName::NamedNode(node)) = &graph
-            && !reading
-                .transaction()
-                .contains_named_graph(node)
-                .map_err(internal)?
+            && !reading.has_named_graph(node).map_err(storage)?
         {
             return Err(QueryError::UnknownGraph(node.as_str().to_owned()));
         }
@@ -162,13 +198,11 @@ impl DumpTask {
             }
             Some(graph) => {
                 let graph = GraphNameRef::from(graph);
-                let quads = reading
-                    .transaction()
-                    .quads_for_pattern(None, None, None, Some(graph));
+                let quads = reading.quads_for_pattern(None, None, None, Some(graph));
                 for quad in quads {
                     rows.count()?;
                     serializer
-                        .serialize_triple(Triple::from(quad.map_err(internal)?).as_ref())
+                        .serialize_triple(Triple::from(quad.map_err(storage)?).as_ref())
                         .map_err(written)?;
                 }
             }
@@ -196,10 +230,8 @@ fn written(error: io::Error) -> QueryError {
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn storage(error: StateError) -> QueryError {
-    QueryError::Internal(error.to_string())
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
-fn internal(error: StorageError) -> QueryError {
+    if error.is_damage() {
+        return QueryError::StoreDamaged;
+    }
     QueryError::Internal(error.to_string())
 }

@@ -60,6 +60,21 @@ struct Offer {
     media_types: &'static [&'static str],
 }
 
+impl Offer {
+    /// How much the client likes this format under any of its names. What it is sent as is the
+    /// first of them: when that is refused (quality 0), no other name makes up for it.
+    fn quality(&self, ranges: &[Range<'_>]) -> u16 {
+        let mut qualities = self.media_types.iter().map(|name| quality(name, ranges));
+        let Some(first) = qualities.next() else {
+            return 0;
+        };
+        if first == Some(0) {
+            return 0;
+        }
+        qualities.chain([first]).flatten().max().unwrap_or(0)
+    }
+}
+
 const JSON_LD: ResultFormat = ResultFormat::Rdf(RdfFormat::JsonLd {
     profile: JsonLdProfileSet::empty(),
 });
@@ -141,12 +156,7 @@ pub fn negotiate(kind: ResultKind, accept: Option<&str>) -> Result<ResultFormat,
         let quality = if ranges.is_empty() {
             1000
         } else {
-            offer
-                .media_types
-                .iter()
-                .map(|media_type| quality(media_type, &ranges))
-                .max()
-                .unwrap_or(0)
+            offer.quality(&ranges)
         };
         if quality > best.map_or(0, |(quality, _)| quality) {
             best = Some((quality, offer.format));
@@ -192,11 +202,9 @@ fn range(text: &str) -> Option<Range<'_>> {
     })
 }
 
-/// The quality of the most specific range that covers the media type.
-fn quality(media_type: &str, ranges: &[Range<'_>]) -> u16 {
-    let Some((main, sub)) = media_type.split_once('/') else {
-        return 0;
-    };
+/// The quality of the most specific range that covers the media type, if one does.
+fn quality(media_type: &str, ranges: &[Range<'_>]) -> Option<u16> {
+    let (main, sub) = media_type.split_once('/')?;
     ranges
         .iter()
         .filter_map(|range| {
@@ -214,7 +222,7 @@ fn quality(media_type: &str, ranges: &[Range<'_>]) -> u16 {
             Some((specificity, range.quality))
         })
         .max()
-        .map_or(0, |(_, quality)| quality)
+        .map(|(_, quality)| quality)
 }
 
 #[cfg(test)]
@@ -286,12 +294,21 @@ mod tests {
             XML
         );
         assert_eq!(table("text/csv;q=0.1, */*;q=0.05"), CSV);
+        assert_eq!(table("application/sparql-results+json;q=0, */*"), XML);
+        assert_eq!(
+            table("application/sparql-results+json;q=0.0, application/json;q=0.9, text/csv;q=0.1"),
+            CSV
+        );
     }
 
     #[test]
     fn what_cannot_be_offered_is_not_acceptable() {
         assert_eq!(table("image/png"), None);
         assert_eq!(table("text/csv;q=0"), None);
+        assert_eq!(
+            table("application/sparql-results+json;q=0, application/json"),
+            None
+        );
         assert_eq!(graph("text/csv"), None);
         assert!(matches!(
             negotiate(ResultKind::Dataset, Some("text/turtle")),

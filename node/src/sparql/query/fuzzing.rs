@@ -5,11 +5,11 @@
 use std::sync::OnceLock;
 use std::thread;
 
+use super::QueryLimits;
 use super::engine::STACK_BYTES;
 use super::format::{ResultKind, negotiate};
-use super::guard::{self, Switch};
 use super::parse::{QueryText, parse};
-use super::{QueryLimits, shield};
+use crate::sparql::evaluation::{self, Switch};
 use crate::state::State;
 
 /// A query.
@@ -35,10 +35,10 @@ pub fn sparql_query(data: &[u8]) {
                     return;
                 };
                 let _format = negotiate(ResultKind::of(&query), None);
-                shield::insert(&mut query);
+                evaluation::prepare(&mut query);
                 let view = state.view();
                 let reading = view.read().expect("the store can be read");
-                let _planned = guard::evaluator(&Switch::default())
+                let _planned = evaluation::evaluator(&Switch::default())
                     .for_query(query)
                     .on_transaction(reading.transaction())
                     .execute();

@@ -8,15 +8,14 @@
 mod engine;
 mod error;
 mod evaluate;
+mod form;
 mod format;
-mod guard;
-mod memory;
 mod parse;
-mod shield;
 mod sink;
 mod slots;
-mod supervise;
 
+#[cfg(test)]
+mod damaged_store_tests;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 #[cfg(test)]

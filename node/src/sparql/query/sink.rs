@@ -11,8 +11,8 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{mpsc, oneshot};
 
-use super::guard::{Stop, Switch};
 use super::{QueryError, QueryLimits};
+use crate::sparql::evaluation::{Stop, Switch};
 
 /// Bytes sent at once. A result that is smaller fails cleanly or arrives whole.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -209,7 +209,7 @@ impl RowCounter {
 }
 
 fn look(switch: &Switch, limits: QueryLimits) -> Result<(), QueryError> {
-    match switch.reason() {
+    match switch.notice() {
         None => Ok(()),
         Some(stop) => Err(stopped(stop, limits)),
     }
@@ -223,6 +223,7 @@ pub(super) fn stopped(stop: Stop, limits: QueryLimits) -> QueryError {
         },
         Stop::Disconnected => QueryError::Disconnected,
         Stop::OutOfMemory => QueryError::OutOfMemory,
+        Stop::StoreDamaged => QueryError::StoreDamaged,
     }
 }
 

@@ -1,13 +1,11 @@
 //! What one request may use: time, quads, bytes.
 
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use oxigraph::sparql::CancellationToken;
 use oxrdf::{Quad, Term};
 
 use super::WriteError;
+use crate::sparql::evaluation::{Allowance, Stop, Switch, Watch, watch};
 
 /// The limits of each request of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +16,8 @@ pub struct EvaluationLimits {
     pub maximum_effect_bytes: usize,
     /// The longest time that the evaluation may take.
     pub timeout: Duration,
+    /// How much the process may grow while the evaluation runs, before it is stopped.
+    pub maximum_growth_bytes: u64,
 }
 
 impl Default for EvaluationLimits {
@@ -26,13 +26,16 @@ impl Default for EvaluationLimits {
             maximum_effect_quads: 1_000_000,
             maximum_effect_bytes: 256 << 20,
             timeout: Duration::from_secs(10),
+            maximum_growth_bytes: 1 << 30,
         }
     }
 }
 
 /// What is left for one request.
+#[derive(Clone)]
 pub(super) struct Budget {
     limits: EvaluationLimits,
+    switch: Switch,
     deadline: Instant,
     quads: usize,
     bytes: usize,
@@ -47,6 +50,7 @@ impl Budget {
         let now = Instant::now();
         Self {
             limits,
+            switch: Switch::default(),
             // A timeout beyond what the clock can say is as good as an hour.
             deadline: now
                 .checked_add(limits.timeout)
@@ -63,17 +67,37 @@ impl Budget {
             quads: 0,
             bytes: 0,
             steps: 0,
-            ..*self
+            ..self.clone()
         }
     }
 
-    pub(super) fn timed_out(&self) -> WriteError {
-        WriteError::TimedOut {
-            timeout_ms: u64::try_from(self.limits.timeout.as_millis()).unwrap_or(u64::MAX),
+    /// The switch that stops the evaluation.
+    pub(super) fn switch(&self) -> &Switch {
+        &self.switch
+    }
+
+    /// Has the evaluation stopped when its time or memory is over, for as long as what is returned
+    /// lives.
+    pub(super) fn watch(&self) -> Watch {
+        let allowance = Allowance {
+            deadline: Some(self.deadline),
+            maximum_growth_bytes: self.limits.maximum_growth_bytes,
+        };
+        watch(&self.switch, allowance)
+    }
+
+    /// What an evaluation that was stopped is answered.
+    pub(super) fn stopped(&self) -> WriteError {
+        match self.switch.notice() {
+            Some(Stop::OutOfMemory) => WriteError::OutOfMemory,
+            Some(Stop::StoreDamaged) => WriteError::StoreDamaged,
+            Some(Stop::TimedOut | Stop::Disconnected) | None => WriteError::TimedOut {
+                timeout_ms: u64::try_from(self.limits.timeout.as_millis()).unwrap_or(u64::MAX),
+            },
         }
     }
 
-    /// Notices the deadline, without asking the clock each time.
+    /// Notices that the evaluation is to stop, without looking each time.
     pub(super) fn step(&mut self) -> Result<(), WriteError> {
         self.steps += 1;
         if self.steps.is_multiple_of(STEPS_A_LOOK) {
@@ -82,10 +106,10 @@ impl Budget {
         Ok(())
     }
 
-    /// Notices the deadline.
+    /// Notices that the evaluation is to stop.
     pub(super) fn look(&self) -> Result<(), WriteError> {
-        if Instant::now() >= self.deadline {
-            return Err(self.timed_out());
+        if self.switch.reason().is_some() || Instant::now() >= self.deadline {
+            return Err(self.stopped());
         }
         Ok(())
     }
@@ -113,30 +137,6 @@ impl Budget {
         }
         Ok(())
     }
-
-    /// A token that is cancelled at the deadline, as long as the returned guard lives.
-    pub(super) fn cancellation(&self) -> Result<(CancellationToken, Watch), WriteError> {
-        let token = CancellationToken::new();
-        let (stop, stopped) = mpsc::channel::<()>();
-        let watched = token.clone();
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        thread::Builder::new()
-            .name("update-deadline".into())
-            .spawn(move || {
-                if stopped.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
-                    watched.cancel();
-                }
-            })
-            .map_err(|error| WriteError::Storage {
-                message: format!("could not start a thread: {error}"),
-            })?;
-        Ok((token, Watch { _stop: stop }))
-    }
-}
-
-/// Ends the watch over the deadline when it is dropped.
-pub(super) struct Watch {
-    _stop: Sender<()>,
 }
 
 /// About the bytes that a quad takes in an entry.

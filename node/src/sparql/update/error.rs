@@ -54,6 +54,11 @@ pub enum WriteError {
         /// Which limit it passed.
         message: String,
     },
+    /// Its idempotency key was used before, for something else.
+    #[error(
+        "the Idempotency-Key was used before for another request: nothing was changed by this one"
+    )]
+    KeyReused,
     /// The evaluation took too long and was stopped.
     #[error("the evaluation was stopped after {timeout_ms} ms")]
     TimedOut {
@@ -66,6 +71,12 @@ pub enum WriteError {
         /// What it uses.
         what: String,
     },
+    /// The evaluation used too much memory and was stopped.
+    #[error("the evaluation was stopped because it used too much memory")]
+    OutOfMemory,
+    /// The store of the member that evaluates cannot be read, and is to be rebuilt.
+    #[error("the store of this member is damaged and is being rebuilt")]
+    StoreDamaged,
     /// The store failed.
     #[error("{message}")]
     Storage {
@@ -94,6 +105,9 @@ impl From<TooComplex> for WriteError {
 
 impl From<StateError> for WriteError {
     fn from(error: StateError) -> Self {
+        if error.is_damage() {
+            return Self::StoreDamaged;
+        }
         Self::Storage {
             message: error.to_string(),
         }

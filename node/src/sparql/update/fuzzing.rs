@@ -15,6 +15,8 @@ const LIMITS: EvaluationLimits = EvaluationLimits {
     maximum_effect_quads: 10_000,
     maximum_effect_bytes: 1 << 20,
     timeout: Duration::from_millis(500),
+    // Other threads of the process take memory too.
+    maximum_growth_bytes: u64::MAX,
 };
 
 const DATA: &str = "PREFIX : <http://example.com/> \

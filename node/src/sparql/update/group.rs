@@ -6,7 +6,7 @@ use super::budget::Budget;
 use super::upload::{self, Document};
 use super::workspace::Workspace;
 use super::{EvaluationLimits, Write, WriteError, operations};
-use crate::state::{Command, RequestId, State, StateError};
+use crate::state::{Command, RequestId, RequestKey, State, StateError};
 
 /// What became of one write of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum Evaluated {
     Proposed {
         /// The place in [`Command::requests`].
         place: usize,
+        /// The graph that an upload names did not exist before it.
+        created: bool,
     },
     /// A write of this id was applied before: nothing is proposed for it.
     Duplicate {
@@ -61,30 +63,40 @@ pub(super) fn evaluate_here(
     limits: EvaluationLimits,
 ) -> Result<Evaluation, StateError> {
     let view = state.view();
-    let (mut workspace, status) = Workspace::new(view.read()?);
+    let mut workspace = Workspace::new(view.read()?);
+    let base_index = workspace.status().data_index;
     let mut requests = Vec::new();
-    let mut places: HashMap<RequestId, usize> = HashMap::new();
+    let mut places: HashMap<RequestKey, (RequestId, Evaluated)> = HashMap::new();
     let mut answers = Vec::with_capacity(writes.len());
     for (number, (id, write)) in writes.iter().enumerate() {
-        if let Some(place) = places.get(id) {
-            answers.push(Ok(Evaluated::Proposed { place: *place }));
-            continue;
-        }
-        if let Some(outcome) = state.request_outcome(*id) {
-            answers.push(Ok(Evaluated::Duplicate {
-                log_index: outcome.log_index,
-            }));
+        let earlier = places
+            .get(&id.key())
+            .map(|(earlier, evaluated)| (*earlier, *evaluated))
+            .or_else(|| {
+                let (earlier, outcome) = state.request_outcome(*id)?;
+                let log_index = outcome.log_index;
+                Some((earlier, Evaluated::Duplicate { log_index }))
+            });
+        if let Some((earlier, evaluated)) = earlier {
+            answers.push(if earlier == *id {
+                Ok(evaluated)
+            } else {
+                Err(WriteError::KeyReused)
+            });
             continue;
         }
         let another_follows = number + 1 < writes.len();
         let evaluated = evaluate(write, &mut workspace, limits)
-            .and_then(|()| workspace.finish(another_follows));
+            .and_then(|created| Ok((workspace.finish(another_follows)?, created)));
         match evaluated {
-            Ok(effects) => {
-                let place = requests.len();
+            Ok((effects, created)) => {
+                let evaluated = Evaluated::Proposed {
+                    place: requests.len(),
+                    created,
+                };
                 requests.push((*id, effects));
-                places.insert(*id, place);
-                answers.push(Ok(Evaluated::Proposed { place }));
+                places.insert(id.key(), (*id, evaluated));
+                answers.push(Ok(evaluated));
             }
             Err(error) => {
                 // Without a clean ground the rest of the group cannot be evaluated either.
@@ -96,18 +108,20 @@ pub(super) fn evaluate_here(
         }
     }
     let command = (!requests.is_empty()).then_some(Command {
-        base_index: status.data_index,
+        base_index,
         requests,
     });
     Ok(Evaluation { command, answers })
 }
 
+/// Evaluates one write; tells whether the graph that it names did not exist before.
 fn evaluate(
     write: &Write,
     workspace: &mut Workspace<'_>,
     limits: EvaluationLimits,
-) -> Result<(), WriteError> {
+) -> Result<bool, WriteError> {
     let mut budget = Budget::new(limits);
+    let _watch = budget.watch();
     match write {
         Write::Update {
             text,
@@ -115,7 +129,8 @@ fn evaluate(
             using_graphs,
         } => {
             let update = operations::parse(text, base_iri.as_deref(), using_graphs.as_ref())?;
-            operations::evaluate(update, workspace, &mut budget)
+            operations::evaluate(update, workspace, &mut budget)?;
+            Ok(false)
         }
         Write::Add {
             target,
@@ -147,6 +162,9 @@ fn evaluate(
             workspace,
             &mut budget,
         ),
-        Write::Delete { target } => upload::delete(target, workspace, &mut budget),
+        Write::Delete { target } => {
+            upload::delete(target, workspace, &mut budget)?;
+            Ok(false)
+        }
     }
 }

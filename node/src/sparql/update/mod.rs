@@ -7,12 +7,11 @@
 mod budget;
 mod error;
 mod group;
-mod interrupt;
 mod operations;
 mod request;
 mod reserved;
-mod template;
 mod upload;
+mod using;
 mod workspace;
 
 #[cfg(any(test, fuzzing))]

@@ -2,16 +2,17 @@
 
 use indexmap::IndexSet;
 use oxigraph::sparql::{QueryEvaluationError, QueryResults, SparqlSyntaxError};
-use oxrdf::{GraphName, NamedNode, NamedOrBlankNode, Quad};
-use spargebra::algebra::{GraphPattern, GraphTarget, QueryDataset};
+use oxrdf::{GraphName, NamedOrBlankNode, Quad};
+use spargebra::algebra::{GraphPattern, GraphTarget};
 use spargebra::term::{GroundQuadPattern, QuadPattern};
 use spargebra::{GraphUpdateOperation, Query, SparqlParser, Update};
 
 use super::budget::Budget;
-use super::template::{self, FreshBlankNodes};
 use super::workspace::Workspace;
-use super::{UsingGraphs, WriteError, interrupt, reserved};
+use super::{UsingGraphs, WriteError, reserved, using};
 use crate::sparql::complexity;
+use crate::sparql::evaluation::{self, Broken, Stop};
+use crate::sparql::template::{self, FreshBlankNodes};
 
 /// Parses an update and applies the protocol's parameters to it.
 pub(super) fn parse(
@@ -26,9 +27,16 @@ pub(super) fn parse(
             .with_base_iri(base_iri)
             .map_err(|error| WriteError::malformed(format!("the base IRI is invalid: {error}")))?;
     }
-    let mut update = parser.parse_update(text).map_err(|error| syntax(&error))?;
+    let parse = |text: &str| {
+        parser
+            .clone()
+            .parse_update(text)
+            .map_err(|error| syntax(&error))
+    };
+    let mut update = parse(text)?;
     if let Some(graphs) = using_graphs {
-        use_graphs(&mut update, graphs)?;
+        refuse_using(&update)?;
+        update = parse(&using::insert(text, graphs)?)?;
     }
     complexity::check_update(&update)?;
     reserved::guard(&mut update)?;
@@ -51,28 +59,17 @@ fn place_of(message: &str) -> Option<(u64, u64)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-fn use_graphs(update: &mut Update, graphs: &UsingGraphs) -> Result<(), WriteError> {
-    let nodes = |iris: &[String]| {
-        iris.iter()
-            .map(|iri| {
-                NamedNode::new(iri.as_str()).map_err(|error| {
-                    WriteError::malformed(format!("the graph {iri} has no valid IRI: {error}"))
-                })
-            })
-            .collect::<Result<Vec<_>, _>>()
-    };
-    let dataset = QueryDataset {
-        default: nodes(&graphs.default)?,
-        named: Some(nodes(&graphs.named)?),
-    };
-    for operation in &mut update.operations {
-        if let GraphUpdateOperation::DeleteInsert { using, .. } = operation
-            && using.replace(dataset.clone()).is_some()
-        {
-            return Err(WriteError::malformed(
-                "using-graph-uri and using-named-graph-uri cannot be combined with USING or WITH",
-            ));
-        }
+fn refuse_using(update: &Update) -> Result<(), WriteError> {
+    let has_using = update.operations.iter().any(|operation| {
+        matches!(
+            operation,
+            GraphUpdateOperation::DeleteInsert { using: Some(_), .. }
+        )
+    });
+    if has_using {
+        return Err(WriteError::malformed(
+            "using-graph-uri and using-named-graph-uri cannot be combined with USING or WITH",
+        ));
     }
     Ok(())
 }
@@ -191,8 +188,16 @@ impl Changes {
         budget: &mut Budget,
     ) -> Result<(), WriteError> {
         self.project();
-        let (deleted, inserted) = interrupt::catch(|| self.instantiate(workspace, budget))
-            .unwrap_or_else(|| Err(budget.timed_out()))?;
+        let evaluated = evaluation::run(|| self.instantiate(workspace, budget));
+        let (deleted, inserted) = evaluated.unwrap_or_else(|broken| {
+            Err(match broken {
+                Broken::Stopped if budget.switch().reason() == Some(Stop::StoreDamaged) => {
+                    workspace.note_damage("a term in the store cannot be read")
+                }
+                Broken::Stopped => budget.stopped(),
+                Broken::Panicked(message) => WriteError::Storage { message },
+            })
+        })?;
         // All deletions come before all insertions.
         for quad in deleted {
             workspace.delete(quad, budget)?;
@@ -206,7 +211,6 @@ impl Changes {
     /// Reduces the solutions to what the templates need.
     fn project(&mut self) {
         if let Query::Select { pattern, .. } = &mut self.query {
-            interrupt::insert_filters(pattern);
             let variables = template::variables(&self.delete, &self.insert);
             let constant = variables.is_empty() && !template::makes_blank_nodes(&self.insert);
             *pattern = GraphPattern::Project {
@@ -222,19 +226,22 @@ impl Changes {
                 };
             }
         }
+        evaluation::prepare(&mut self.query);
     }
 
     fn instantiate(
         self,
         workspace: &mut Workspace<'_>,
-        budget: &mut Budget,
+        budget: &Budget,
     ) -> Result<(IndexSet<Quad>, IndexSet<Quad>), WriteError> {
-        let (token, _watch) = budget.cancellation()?;
-        let results = interrupt::evaluator(token)
+        workspace.transaction()?;
+        let workspace = &*workspace;
+        let failed = |error| failure(error, workspace, budget);
+        let results = evaluation::evaluator(budget.switch())
             .for_query(self.query)
-            .on_transaction(workspace.transaction()?)
+            .on_transaction(workspace.written())
             .execute()
-            .map_err(|error| evaluation(error, budget))?;
+            .map_err(failed)?;
         let (mut deleted, mut inserted) = (IndexSet::new(), IndexSet::new());
         let mut fresh = FreshBlankNodes::default();
         let QueryResults::Solutions(solutions) = results else {
@@ -255,8 +262,8 @@ impl Changes {
             Ok(())
         };
         for solution in solutions {
-            let solution = solution.map_err(|error| evaluation(error, budget))?;
-            budget.step()?;
+            let solution = solution.map_err(failed)?;
+            budget.look()?;
             for pattern in &self.delete {
                 hold(&mut deleted, template::delete_from(pattern, &solution))?;
             }
@@ -272,12 +279,10 @@ impl Changes {
     }
 }
 
-fn evaluation(error: QueryEvaluationError, budget: &Budget) -> WriteError {
+fn failure(error: QueryEvaluationError, workspace: &Workspace<'_>, budget: &Budget) -> WriteError {
     match error {
-        QueryEvaluationError::Cancelled => budget.timed_out(),
-        QueryEvaluationError::Dataset(error) => WriteError::Storage {
-            message: error.to_string(),
-        },
+        QueryEvaluationError::Cancelled => budget.stopped(),
+        QueryEvaluationError::Dataset(error) => workspace.note_damage(&error.to_string()),
         QueryEvaluationError::UnsupportedService(_)
         | QueryEvaluationError::UnboundService
         | QueryEvaluationError::InvalidServiceName(_)

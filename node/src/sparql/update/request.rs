@@ -1,6 +1,7 @@
 //! What clients ask for.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 /// One write of one client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +44,74 @@ pub enum Write {
         /// What.
         target: Target,
     },
+}
+
+impl Write {
+    /// A digest of what is asked for. The base IRI is no part of it: it is that of the member that
+    /// was asked, and a request may be repeated at another.
+    pub fn content_digest(&self) -> [u8; 32] {
+        let mut hasher = Sha256::new();
+        // Each part with its length, so that no two requests have the same bytes.
+        let mut part = |bytes: &[u8]| {
+            hasher.update((bytes.len() as u64).to_be_bytes());
+            hasher.update(bytes);
+        };
+        match self {
+            Self::Update {
+                text,
+                base_iri: _,
+                using_graphs,
+            } => {
+                part(b"update");
+                part(text.as_bytes());
+                let graphs = using_graphs.iter();
+                for (kind, graphs) in graphs
+                    .flat_map(|graphs| [(b"default", &graphs.default), (b"  named", &graphs.named)])
+                {
+                    for graph in graphs {
+                        part(kind);
+                        part(graph.as_bytes());
+                    }
+                }
+            }
+            Self::Add {
+                target,
+                media_type,
+                base_iri: _,
+                body,
+            }
+            | Self::Replace {
+                target,
+                media_type,
+                base_iri: _,
+                body,
+            } => {
+                let is_replace = matches!(self, Self::Replace { .. });
+                part(if is_replace { b"replace" } else { b"add" });
+                target.digest_into(&mut part);
+                part(media_type.as_bytes());
+                part(body);
+            }
+            Self::Delete { target } => {
+                part(b"delete");
+                target.digest_into(&mut part);
+            }
+        }
+        hasher.finalize().into()
+    }
+}
+
+impl Target {
+    fn digest_into(&self, part: &mut impl FnMut(&[u8])) {
+        match self {
+            Self::Dataset => part(b"dataset"),
+            Self::DefaultGraph => part(b"default"),
+            Self::NamedGraph(iri) => {
+                part(b"named");
+                part(iri.as_bytes());
+            }
+        }
+    }
 }
 
 /// Where an upload or a deletion goes.
@@ -97,6 +166,58 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    #[test]
+    fn what_is_asked_for_has_a_digest_of_its_own_wherever_it_is_asked() {
+        let update = |text: &str, base: Option<&str>, using: Option<UsingGraphs>| Write::Update {
+            text: text.into(),
+            base_iri: base.map(ToOwned::to_owned),
+            using_graphs: using,
+        };
+        let using = |default: &[&str], named: &[&str]| {
+            let owned = |iris: &[&str]| iris.iter().map(|iri| (*iri).to_owned()).collect();
+            Some(UsingGraphs {
+                default: owned(default),
+                named: owned(named),
+            })
+        };
+        let upload = |target: Target, media_type: &str, body: &[u8]| Write::Add {
+            target,
+            media_type: media_type.into(),
+            base_iri: None,
+            body: body.to_vec(),
+        };
+        let graph = || Target::NamedGraph("http://example.com/g".into());
+        let different = [
+            update("CLEAR ALL", None, None),
+            update("CLEAR DEFAULT", None, None),
+            update("CLEAR ALL", None, using(&["a"], &[])),
+            update("CLEAR ALL", None, using(&[], &["a"])),
+            update("CLEAR ALL", None, using(&["a", "b"], &[])),
+            upload(graph(), "text/turtle", b""),
+            upload(graph(), "text/turtle", b"1"),
+            upload(graph(), "text/turtle1", b""),
+            upload(Target::DefaultGraph, "text/turtle", b""),
+            upload(Target::Dataset, "text/turtle", b""),
+            Write::Replace {
+                target: graph(),
+                media_type: "text/turtle".into(),
+                base_iri: None,
+                body: Vec::new(),
+            },
+            Write::Delete { target: graph() },
+            Write::Delete {
+                target: Target::Dataset,
+            },
+        ];
+        let digests: std::collections::HashSet<_> =
+            different.iter().map(Write::content_digest).collect();
+        assert_eq!(digests.len(), different.len());
+        assert_eq!(
+            update("CLEAR ALL", Some("http://one/update"), None).content_digest(),
+            update("CLEAR ALL", Some("http://other/update"), None).content_digest()
+        );
+    }
 
     #[test]
     fn an_upload_survives_being_written_as_json() {

@@ -183,7 +183,12 @@ fn guard_pattern(pattern: &mut GraphPattern, graph: Option<&Variable>) -> Result
         | GraphPattern::Reduced { inner }
         | GraphPattern::Slice { inner, .. } => guard_pattern(inner, graph),
         GraphPattern::Values { .. } => Ok(()),
-        GraphPattern::Service { .. } => Err(WriteError::Unsupported {
+        // As in a query: one solution that binds nothing.
+        GraphPattern::Service { silent: true, .. } => {
+            *pattern = GraphPattern::default();
+            guard_pattern(pattern, graph)
+        }
+        GraphPattern::Service { silent: false, .. } => Err(WriteError::Unsupported {
             what: "SERVICE".into(),
         }),
     }

@@ -216,7 +216,13 @@ fn all_operations_of_a_request_succeed_or_none() {
             graph: "<http://example.com/h>".into()
         })
     );
-    assert_eq!(evaluation.answers[2], Ok(Evaluated::Proposed { place: 0 }));
+    assert_eq!(
+        evaluation.answers[2],
+        Ok(Evaluated::Proposed {
+            place: 0,
+            created: false
+        })
+    );
     assert_eq!((quads(&state), graphs(&state)), before);
     propose(&state, evaluation);
     assert_eq!(
@@ -248,7 +254,13 @@ fn each_write_of_a_group_sees_those_before_it() {
             ..
         })
     ));
-    assert_eq!(evaluation.answers[5], Ok(Evaluated::Proposed { place: 4 }));
+    assert_eq!(
+        evaluation.answers[5],
+        Ok(Evaluated::Proposed {
+            place: 4,
+            created: false
+        })
+    );
     propose(&state, evaluation);
     assert_eq!(
         quads(&state),
@@ -269,7 +281,12 @@ fn a_known_request_is_not_proposed_again() {
     ];
     let limits = EvaluationLimits::default();
     let evaluation = evaluate_group(&state, &writes, limits).unwrap();
-    let first = || Ok(Evaluated::Proposed { place: 0 });
+    let first = || {
+        Ok(Evaluated::Proposed {
+            place: 0,
+            created: false,
+        })
+    };
     assert_eq!(evaluation.answers, [first(), first()]);
     propose(&state, evaluation);
     let evaluation = evaluate_group(&state, &writes[..1], limits).unwrap();
@@ -378,7 +395,7 @@ fn patterns_never_see_the_reserved_graph() {
     assert_eq!(count("{ SELECT ?g { GRAPH ?g { ?s ?p ?o } } }"), 1);
     assert_eq!(count("GRAPH ?g { OPTIONAL { ?s ?p ?o } }"), 2);
     assert_eq!(
-        count("BIND(1 AS ?x) FILTER EXISTS { GRAPH ?h { ?s <urn:quadraft:reserved:quads> ?o } }"),
+        count("BIND(1 AS ?x) FILTER EXISTS { GRAPH ?h { ?s <urn:quadraft:reserved:counts> ?o } }"),
         0
     );
     assert_eq!(
@@ -456,7 +473,7 @@ fn load_and_service_are_refused() {
             "SERVICE",
         ),
         (
-            "INSERT { :a :p :b } WHERE { FILTER EXISTS { SERVICE SILENT :s { ?s ?p ?o } } }",
+            "INSERT { :a :p :b } WHERE { FILTER EXISTS { SERVICE :s { ?s ?p ?o } } }",
             "SERVICE",
         ),
     ] {
@@ -638,6 +655,136 @@ fn graphs_are_deleted_if_they_exist() {
     assert_eq!(quads(&state), ["<a> <p> <b> <h>"]);
     delete(Target::Dataset).unwrap();
     assert_eq!((state.quads(), graphs(&state).len()), (0, 0));
+}
+
+#[test]
+fn a_key_that_is_used_again_for_something_else_is_refused() {
+    let (_folder, state) = opened();
+    let keyed = |text: &str| {
+        let write = update(text);
+        (RequestId::of_key("key", &write.content_digest()), write)
+    };
+    let (first, other) = (
+        keyed("INSERT DATA { :a :p :b }"),
+        keyed("INSERT DATA { :a :p :c }"),
+    );
+    let limits = EvaluationLimits::default();
+    let group = [first.clone(), other.clone(), first.clone()];
+    let evaluation = evaluate_group(&state, &group, limits).unwrap();
+    assert_eq!(evaluation.answers[1], Err(WriteError::KeyReused));
+    assert_eq!(evaluation.answers[0], evaluation.answers[2]);
+    propose(&state, evaluation);
+    assert_eq!(state.quads(), 1);
+    let evaluation = evaluate_group(&state, &[first, other], limits).unwrap();
+    assert_eq!(
+        evaluation.answers,
+        [
+            Ok(Evaluated::Duplicate { log_index: 1 }),
+            Err(WriteError::KeyReused)
+        ]
+    );
+    assert!(evaluation.command.is_none());
+}
+
+/// What the three operations leave of two graphs, with graphs of the protocol that are neither.
+fn moved(operation: &str) -> Vec<String> {
+    let (_folder, state) = opened();
+    run(
+        &state,
+        "INSERT DATA { GRAPH <http://a> { :s :p 1 } GRAPH <http://b> { :s :p 2 } }",
+    )
+    .unwrap();
+    let write = Write::Update {
+        text: operation.into(),
+        base_iri: None,
+        using_graphs: Some(UsingGraphs {
+            default: vec!["http://other".into()],
+            named: vec![],
+        }),
+    };
+    let evaluation = evaluate_group(
+        &state,
+        &[(RequestId::random(), write)],
+        EvaluationLimits::default(),
+    )
+    .unwrap();
+    assert!(evaluation.answers[0].is_ok(), "{:?}", evaluation.answers);
+    propose(&state, evaluation);
+    quads(&state)
+}
+
+#[test]
+fn graphs_of_the_protocol_are_for_patterns_alone() {
+    let with = |text: &str| {
+        let (_folder, state) = opened();
+        run(&state, &format!("INSERT DATA {{ {text} }}")).unwrap();
+        quads(&state)
+    };
+    assert_eq!(
+        moved("MOVE <http://a> TO <http://b>"),
+        with("GRAPH <http://b> { :s :p 1 }")
+    );
+    assert_eq!(
+        moved("COPY <http://a> TO <http://b>"),
+        with("GRAPH <http://a> { :s :p 1 } GRAPH <http://b> { :s :p 1 }")
+    );
+    assert_eq!(
+        moved("ADD <http://a> TO <http://b>"),
+        with("GRAPH <http://a> { :s :p 1 } GRAPH <http://b> { :s :p 1, 2 }")
+    );
+    // A pattern sees the graph of the protocol, which is empty.
+    let both = with("GRAPH <http://a> { :s :p 1 } GRAPH <http://b> { :s :p 2 }");
+    assert_eq!(moved("DELETE WHERE { ?s ?p ?o }"), both);
+    assert_eq!(
+        moved("INSERT { GRAPH <http://c> { ?s ?p ?o } } WHERE { GRAPH <http://a> { ?s ?p ?o } }"),
+        both
+    );
+}
+
+#[test]
+fn a_service_that_may_be_silent_is_one_empty_solution() {
+    let (_folder, state) = opened();
+    run(
+        &state,
+        "INSERT { :s :p ?y } WHERE { SERVICE SILENT <http://nowhere> { ?s ?p ?x } BIND(1 AS ?y) }",
+    )
+    .unwrap();
+    assert_eq!(state.quads(), 1);
+    assert!(matches!(
+        run(
+            &state,
+            "INSERT { :s :p ?x } WHERE { SERVICE <http://nowhere> { ?s ?p ?x } }"
+        ),
+        Err(WriteError::Unsupported { .. })
+    ));
+}
+
+#[test]
+fn the_memory_of_an_update_is_bounded() {
+    let (_folder, state) = opened();
+    let data: String = (0..2000)
+        .map(|number| format!(":s{number} :p {number} . "))
+        .collect();
+    run(&state, &format!("INSERT DATA {{ {data} }}")).unwrap();
+    let limits = EvaluationLimits {
+        maximum_growth_bytes: 64 << 20,
+        timeout: Duration::from_secs(60),
+        ..EvaluationLimits::default()
+    };
+    // Four million rows are kept to be sorted.
+    let large = update(
+        "INSERT { :a :b ?first } WHERE { { SELECT ?first { ?a :p ?first . ?b :p ?second } \
+         ORDER BY DESC(CONCAT(STR(?first), STR(?second), STR(?a), STR(?b))) LIMIT 1 } }",
+    );
+    let writes = [
+        (RequestId::random(), large),
+        (RequestId::random(), update("INSERT DATA { :a :q 1 }")),
+    ];
+    let evaluation = evaluate_group(&state, &writes, limits).unwrap();
+    assert_eq!(evaluation.answers[0], Err(WriteError::OutOfMemory));
+    assert!(evaluation.answers[1].is_ok(), "the others go on");
+    propose(&state, evaluation);
+    assert_eq!(state.quads(), 2001);
 }
 
 #[test]

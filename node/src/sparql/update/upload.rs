@@ -31,15 +31,34 @@ fn graph(target: &Target) -> Result<Option<GraphName>, WriteError> {
     }
 }
 
-/// Adds the statements of a document; its graph exists afterwards even if it has none.
+/// Adds the statements of a document; its graph exists afterwards even if it has none. Tells
+/// whether it is a named graph that did not exist before.
 pub(super) fn add(
     document: &Document<'_>,
     workspace: &mut Workspace<'_>,
     budget: &mut Budget,
-) -> Result<(), WriteError> {
+) -> Result<bool, WriteError> {
     let graph = graph(document.target)?;
-    let parser = parser(document, graph.as_ref())?;
-    if let Some(name) = graph.as_ref().and_then(named) {
+    let is_new = is_new(graph.as_ref(), workspace)?;
+    fill(document, graph.as_ref(), workspace, budget)?;
+    Ok(is_new)
+}
+
+fn is_new(graph: Option<&GraphName>, workspace: &Workspace<'_>) -> Result<bool, WriteError> {
+    match graph.and_then(named) {
+        Some(name) => Ok(!workspace.graph_exists(&name)?),
+        None => Ok(false),
+    }
+}
+
+fn fill(
+    document: &Document<'_>,
+    graph: Option<&GraphName>,
+    workspace: &mut Workspace<'_>,
+    budget: &mut Budget,
+) -> Result<(), WriteError> {
+    let parser = parser(document, graph)?;
+    if let Some(name) = graph.and_then(named) {
         workspace.create_graph(name)?;
     }
     for quad in parser.for_slice(document.body) {
@@ -49,17 +68,19 @@ pub(super) fn add(
     budget.look()
 }
 
-/// Replaces the statements of a graph, or all, by those of a document.
+/// Replaces the statements of a graph, or all, by those of a document. Tells the same as [`add`].
 pub(super) fn replace(
     document: &Document<'_>,
     workspace: &mut Workspace<'_>,
     budget: &mut Budget,
-) -> Result<(), WriteError> {
+) -> Result<bool, WriteError> {
     let graph = graph(document.target)?;
     // The media type is checked before the old statements are looked through.
     let _usable = parser(document, graph.as_ref())?;
-    remove(graph, workspace, budget)?;
-    add(document, workspace, budget)
+    let is_new = is_new(graph.as_ref(), workspace)?;
+    remove(graph.clone(), workspace, budget)?;
+    fill(document, graph.as_ref(), workspace, budget)?;
+    Ok(is_new)
 }
 
 /// Deletes a graph, which must exist, or everything.

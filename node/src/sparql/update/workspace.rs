@@ -10,7 +10,7 @@ use oxrdf::{GraphName, NamedOrBlankNode, Quad};
 use super::WriteError;
 use super::budget::Budget;
 use super::reserved;
-use crate::state::{Effects, RESERVED_GRAPH, Reading, StateStatus, named, normalise_quad};
+use crate::state::{Effects, Reading, StateError, StateStatus, named, normalise_quad};
 
 /// One quad that the request touched.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,7 @@ struct GraphChange {
 
 /// A transaction and the changes of one request over it.
 pub(super) struct Workspace<'a> {
-    transaction: Transaction<'a>,
+    reading: Reading<'a>,
     quads: IndexMap<Quad, QuadChange>,
     graphs: IndexMap<NamedOrBlankNode, GraphChange>,
     /// Quads and graphs that may differ from the transaction.
@@ -45,23 +45,54 @@ pub(super) struct Workspace<'a> {
 }
 
 impl<'a> Workspace<'a> {
-    pub(super) fn new(reading: Reading<'a>) -> (Self, StateStatus) {
-        let (transaction, status) = reading.into_parts();
-        let workspace = Self {
-            transaction,
+    pub(super) fn new(reading: Reading<'a>) -> Self {
+        Self {
+            reading,
             quads: IndexMap::new(),
             graphs: IndexMap::new(),
             unwritten_quads: Vec::new(),
             unwritten_graphs: Vec::new(),
             default_graph_dropped: false,
-        };
-        (workspace, status)
+        }
+    }
+
+    /// Position, digest and the rest of the state that is read.
+    pub(super) fn status(&self) -> &StateStatus {
+        self.reading.status()
+    }
+
+    /// What reading the store came to: damage is noted.
+    pub(super) fn noted<T>(
+        &self,
+        result: Result<T, impl Into<StateError>>,
+    ) -> Result<T, WriteError> {
+        result.map_err(|error| {
+            let error = error.into();
+            self.reading.note(&error);
+            error.into()
+        })
+    }
+
+    /// The evaluation found that something cannot be read.
+    pub(super) fn note_damage(&self, what: &str) -> WriteError {
+        self.reading.note_damage(what);
+        WriteError::StoreDamaged
+    }
+
+    /// Whether a named graph is in the transaction.
+    fn has_graph(&self, graph: &NamedOrBlankNode) -> Result<bool, WriteError> {
+        self.noted(self.reading.transaction().contains_named_graph(graph))
     }
 
     /// The transaction with all changes so far in it.
     pub(super) fn transaction(&mut self) -> Result<&Transaction<'a>, WriteError> {
         self.write()?;
-        Ok(&self.transaction)
+        Ok(self.reading.transaction())
+    }
+
+    /// The transaction as it was brought up to date last.
+    pub(super) fn written(&self) -> &Transaction<'a> {
+        self.reading.transaction()
     }
 
     /// The quad as the store would keep it, if the request may touch it at all.
@@ -74,14 +105,14 @@ impl<'a> Workspace<'a> {
     fn contains(&self, quad: &Quad) -> Result<bool, WriteError> {
         match self.quads.get(quad) {
             Some(change) => Ok(change.now),
-            None => Ok(self.transaction.contains(quad)?),
+            None => self.noted(self.reading.transaction().contains(quad)),
         }
     }
 
     pub(super) fn graph_exists(&self, graph: &NamedOrBlankNode) -> Result<bool, WriteError> {
         match self.graphs.get(graph) {
             Some(change) => Ok(change.now),
-            None => Ok(self.transaction.contains_named_graph(graph)?),
+            None => self.has_graph(graph),
         }
     }
 
@@ -131,7 +162,7 @@ impl<'a> Workspace<'a> {
         let place = match self.graphs.get_index_of(&graph) {
             Some(place) => place,
             None => {
-                let exists = self.transaction.contains_named_graph(&graph)?;
+                let exists = self.has_graph(&graph)?;
                 let change = GraphChange {
                     before: exists,
                     now: exists,
@@ -182,7 +213,7 @@ impl<'a> Workspace<'a> {
         self.write()?;
         let mut found = Vec::new();
         for quad in self
-            .transaction
+            .reading
             .quads_for_pattern(None, None, None, Some(graph.as_ref()))
         {
             let quad = quad?;
@@ -219,12 +250,8 @@ impl<'a> Workspace<'a> {
     pub(super) fn named_graphs(&mut self) -> Result<Vec<NamedOrBlankNode>, WriteError> {
         self.write()?;
         let mut graphs = Vec::new();
-        for graph in self.transaction.named_graphs() {
-            let graph = graph?;
-            if !matches!(&graph, NamedOrBlankNode::NamedNode(node) if node.as_str() == RESERVED_GRAPH)
-            {
-                graphs.push(graph);
-            }
+        for graph in self.reading.named_graphs() {
+            graphs.push(graph?);
         }
         Ok(graphs)
     }
@@ -235,13 +262,18 @@ impl<'a> Workspace<'a> {
         let graphs = std::mem::take(&mut self.unwritten_graphs);
         for place in quads {
             if let Some((quad, change)) = self.quads.get_index_mut(place) {
-                set_quad(&mut self.transaction, quad, change.now, &mut change.written);
+                set_quad(
+                    self.reading.transaction_mut(),
+                    quad,
+                    change.now,
+                    &mut change.written,
+                );
             }
         }
         for place in graphs {
             if let Some((graph, change)) = self.graphs.get_index_mut(place) {
                 set_graph(
-                    &mut self.transaction,
+                    self.reading.transaction_mut(),
                     graph,
                     change.now,
                     &mut change.written,
@@ -255,7 +287,7 @@ impl<'a> Workspace<'a> {
     pub(super) fn abandon(&mut self) -> Result<(), WriteError> {
         for (quad, change) in &mut self.quads {
             set_quad(
-                &mut self.transaction,
+                self.reading.transaction_mut(),
                 quad,
                 change.before,
                 &mut change.written,
@@ -263,8 +295,9 @@ impl<'a> Workspace<'a> {
         }
         for (graph, change) in &mut self.graphs {
             // Inserting a quad makes its graph exist: what is written must be looked up.
-            let mut exists = self.transaction.contains_named_graph(graph)?;
-            set_graph(&mut self.transaction, graph, change.before, &mut exists)?;
+            let transaction = self.reading.transaction_mut();
+            let mut exists = transaction.contains_named_graph(graph)?;
+            set_graph(transaction, graph, change.before, &mut exists)?;
         }
         self.forget();
         Ok(())
