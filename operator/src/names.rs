@@ -17,6 +17,8 @@ pub const LABEL_COMPONENT: &str = "app.kubernetes.io/component";
 pub const LABEL_CLUSTER: &str = "quadraft.dev/cluster";
 pub const LABEL_SLOT: &str = "quadraft.dev/slot";
 pub const LABEL_CLUSTER_UUID: &str = "quadraft.dev/cluster-uuid";
+/// Kubernetes' own label on the endpoints of a Service.
+pub const LABEL_SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub const LABEL_SCHEDULE: &str = "quadraft.dev/schedule";
 
 pub const ANNOTATION_TEMPLATE_HASH: &str = "quadraft.dev/template-hash";

@@ -15,6 +15,7 @@ use futures::future::BoxFuture;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::NamespaceResourceScope;
 use kube::runtime::controller::{Action, Config as ControllerConfig, Controller};
 use kube::runtime::reflector::ObjectRef;
@@ -31,7 +32,9 @@ use tokio::sync::watch;
 use crate::api::{RdfBackup, RdfBackupSchedule, RdfCluster, RdfRestore};
 use crate::context::Context;
 use crate::lease::Elector;
-use crate::names::{FIELD_MANAGER, LABEL_CLUSTER, LABEL_COMPONENT, LABEL_MANAGED_BY};
+use crate::names::{
+    FIELD_MANAGER, LABEL_CLUSTER, LABEL_COMPONENT, LABEL_MANAGED_BY, LABEL_SERVICE_NAME,
+};
 use crate::{backup, cluster, restore};
 
 /// How the operator runs.
@@ -240,6 +243,8 @@ async fn controllers(
     let pods = mine.clone().labels(&format!(
         "{LABEL_MANAGED_BY}={FIELD_MANAGER},{LABEL_COMPONENT}"
     ));
+    let endpoints =
+        watcher::Config::default().labels(&format!("{LABEL_CLUSTER},{LABEL_SERVICE_NAME}"));
     // Several changes within a moment are one reconcile; clusters do not wait for each other.
     let config = ControllerConfig::default()
         .debounce(Duration::from_millis(300))
@@ -254,6 +259,12 @@ async fn controllers(
     .watches(scope::<Pod>(&client, namespace), pods, |pod| {
         cluster_of(&pod)
     })
+    // Kubernetes gives endpoints the labels of their Service.
+    .watches(
+        scope::<EndpointSlice>(&client, namespace),
+        endpoints,
+        |slice| cluster_served_by(&slice),
+    )
     .graceful_shutdown_on(wait(stopped.clone()))
     .run(
         cluster::reconcile,
@@ -342,6 +353,14 @@ fn cluster_of(pod: &Pod) -> Option<ObjectRef<RdfCluster>> {
     Some(ObjectRef::new(name).within(&pod.namespace()?))
 }
 
+/// The cluster whose Service of the clients the endpoints are of: its other Services change with the
+/// same pods.
+fn cluster_served_by(slice: &EndpointSlice) -> Option<ObjectRef<RdfCluster>> {
+    let name = slice.labels().get(LABEL_CLUSTER)?;
+    let service = slice.labels().get(LABEL_SERVICE_NAME)?;
+    (service == name).then_some(ObjectRef::new(name).within(&slice.namespace()?))
+}
+
 fn log<K: ResourceExt>(
     controller: &'static str,
     object: &Arc<K>,
@@ -355,4 +374,31 @@ fn log<K: ResourceExt>(
         "a reconcile failed"
     );
     Action::requeue(Duration::from_secs(3))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn endpoints_of(service: &str) -> EndpointSlice {
+        serde_json::from_value(serde_json::json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {
+                "name": format!("{service}-x7k2p"),
+                "namespace": "prod",
+                "labels": { LABEL_CLUSTER: "films", LABEL_SERVICE_NAME: service },
+            },
+            "addressType": "IPv4",
+            "endpoints": [],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn only_the_endpoints_of_the_clients_service_are_news_of_a_cluster() {
+        let films = ObjectRef::new("films").within("prod");
+        assert_eq!(cluster_served_by(&endpoints_of("films")), Some(films));
+        assert_eq!(cluster_served_by(&endpoints_of("films-peers")), None);
+    }
 }

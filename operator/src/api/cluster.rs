@@ -31,6 +31,7 @@ use super::common::{BackupLocation, Condition};
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
     validation = Rule::new("size(self.metadata.name) <= 40").message("the name of an RdfCluster has at most 40 characters, as its pods and Jobs are named after it"),
+    validation = Rule::new("!self.metadata.name.endsWith('-peers') && !self.metadata.name.endsWith('-any')").message("the name of an RdfCluster must not end in -peers or -any: it may be that of a Service of another one"),
     validation = Rule::new("!self.metadata.name.contains('.')").message("the name of an RdfCluster is part of host names: it must not contain a dot"),
 )]
 #[x_kube(
@@ -62,6 +63,9 @@ pub struct RdfClusterSpec {
     /// Options of the node program.
     #[serde(default)]
     pub node: NodeOptions,
+    /// How the nodes serve HTTP.
+    #[serde(default)]
+    pub http: HttpOptions,
     /// Where the pods may run.
     #[serde(default)]
     pub scheduling: Scheduling,
@@ -144,6 +148,35 @@ pub struct NodeOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000_000_000_i64))]
     pub scrub_bytes_per_second: Option<i64>,
+}
+
+/// How the nodes serve HTTP.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpOptions {
+    /// Which pages of other sites may read answers in a browser.
+    #[serde(default)]
+    pub cors: Cors,
+}
+
+/// Which pages of other sites may read answers in a browser; none when there are no origins.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Cors {
+    /// Origins as browsers write them, such as `https://example.org` or `http://localhost:8080`, or
+    /// `*` alone for every one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 32),
+        inner(
+            length(min = 1, max = 256),
+            regex(
+                pattern = r"^(\*|[a-z][a-z0-9+.-]*://([a-z0-9]([a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?)$"
+            )
+        )
+    )]
+    #[x_kube(validation = Rule::new("size(self) < 2 || !self.exists(origin, origin == '*')").message("* stands alone, as it means every origin"))]
+    pub origins: Vec<String>,
 }
 
 /// Where the pods may run, in the words of a pod's spec.

@@ -12,9 +12,9 @@ pub mod schedule;
 
 pub use backup::{BackupPhase, RdfBackup, RdfBackupSpec, RdfBackupStatus};
 pub use cluster::{
-    Bootstrap, BootstrapFromBackup, ClusterPhase, HighWaterMark, InitialMember, LastRecovery,
-    MemberStatus, NodeOptions, OnClusterDeletion, RdfCluster, RdfClusterSpec, RdfClusterStatus,
-    Restored, Scheduling, Storage,
+    Bootstrap, BootstrapFromBackup, ClusterPhase, Cors, HighWaterMark, HttpOptions, InitialMember,
+    LastRecovery, MemberStatus, NodeOptions, OnClusterDeletion, RdfCluster, RdfClusterSpec,
+    RdfClusterStatus, Restored, Scheduling, Storage,
 };
 pub use common::{BackupLocation, Condition, condition_is_true};
 pub use restore::{RdfRestore, RdfRestoreSpec, RdfRestoreStatus, RestorePhase, RestoreSource};

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use quadraft_protocol::{HTTP_PORT, METRICS_PORT, PEER_PORT};
 
 use super::observation::Slot;
+use super::origin::Origin;
 use super::validate::ValidatedCluster;
 use crate::jobs::{JobSpec, container_security, pod_security};
 use crate::names::{
@@ -67,6 +68,23 @@ pub fn peers_service(cluster: &ValidatedCluster) -> Value {
     })
 }
 
+/// The Service of clients that take a stale answer rather than none: all members, ready or not. One
+/// that knows of no leader is not ready.
+#[must_use]
+pub fn any_service(cluster: &ValidatedCluster) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(cluster, &cluster.any_service_name()),
+        "spec": {
+            "type": "ClusterIP",
+            "publishNotReadyAddresses": true,
+            "selector": pod_selector(cluster),
+            "ports": [{ "name": "http", "port": HTTP_PORT, "targetPort": "http", "protocol": "TCP" }],
+        },
+    })
+}
+
 /// Keeps a majority through voluntary evictions.
 #[must_use]
 pub fn disruption_budget(cluster: &ValidatedCluster) -> Value {
@@ -94,7 +112,7 @@ pub fn service_account(cluster: &ValidatedCluster) -> Value {
 
 fn node_environment(cluster: &ValidatedCluster) -> BTreeMap<&'static str, String> {
     let node = &cluster.spec.node;
-    [
+    let mut environment: BTreeMap<_, _> = [
         ("QUADRAFT_ELECTION_TIMEOUT_MS", node.election_timeout_ms),
         ("QUADRAFT_HEARTBEAT_INTERVAL_MS", node.heartbeat_interval_ms),
         (
@@ -114,7 +132,13 @@ fn node_environment(cluster: &ValidatedCluster) -> BTreeMap<&'static str, String
     ]
     .into_iter()
     .filter_map(|(name, value)| Some((name, value?.to_string())))
-    .collect()
+    .collect();
+    // Absent rather than empty, so that clusters without origins are not restarted by this option.
+    if !cluster.cors_origins.is_empty() {
+        let origins: Vec<String> = cluster.cors_origins.iter().map(Origin::to_string).collect();
+        environment.insert("QUADRAFT_CORS_ORIGINS", origins.join(","));
+    }
+    environment
 }
 
 /// The node program's options.
@@ -136,6 +160,7 @@ pub fn shared(cluster: &ValidatedCluster) -> Vec<Value> {
         config_map(cluster),
         peers_service(cluster),
         client_service(cluster),
+        any_service(cluster),
         disruption_budget(cluster),
     ]
 }
@@ -395,4 +420,73 @@ pub fn restore_job(
         scheduling: scheduling(cluster),
     }
     .build()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::validate::validate;
+    use super::*;
+
+    fn cluster(spec: &Value) -> ValidatedCluster {
+        let mut object = json!({
+            "apiVersion": "quadraft.dev/v1alpha1", "kind": "RdfCluster",
+            "metadata": { "name": "films", "namespace": "prod", "uid": "u" },
+            "spec": { "storage": { "size": "1Gi" } },
+        });
+        if let (Value::Object(all), Value::Object(more)) = (&mut object["spec"], spec) {
+            all.extend(more.clone());
+        }
+        validate(&serde_json::from_value(object).unwrap(), "quadraft-node").unwrap()
+    }
+
+    fn template_hash(cluster: &ValidatedCluster) -> Value {
+        let set = stateful_set(cluster, 0, "uuid", 1, 0, 0);
+        set["metadata"]["annotations"][ANNOTATION_TEMPLATE_HASH].clone()
+    }
+
+    #[test]
+    fn origins_reach_the_nodes_in_one_variable_and_restart_them() {
+        let none = cluster(&json!({}));
+        let some = cluster(&json!({ "http": { "cors": {
+            "origins": ["https://example.org", "http://localhost:8080"],
+        } } }));
+        assert_eq!(config_map(&none)["data"], json!({}));
+        assert_eq!(
+            config_map(&some)["data"],
+            json!({ "QUADRAFT_CORS_ORIGINS": "https://example.org,http://localhost:8080" })
+        );
+        assert_ne!(template_hash(&none), template_hash(&some));
+    }
+
+    #[test]
+    fn no_origins_are_as_if_nothing_had_been_said_of_them() {
+        let silent = cluster(&json!({}));
+        let empty = cluster(&json!({ "http": { "cors": { "origins": [] } } }));
+        assert_eq!(config_map(&silent), config_map(&empty));
+        assert_eq!(template_hash(&silent), template_hash(&empty));
+    }
+
+    #[test]
+    fn the_service_of_any_member_leads_clients_to_members_that_are_not_ready() {
+        let cluster = cluster(&json!({}));
+        let services: BTreeMap<String, Value> = shared(&cluster)
+            .into_iter()
+            .filter(|object| object["kind"] == "Service")
+            .map(|object| {
+                let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+                (name, object["spec"].clone())
+            })
+            .collect();
+        let names: Vec<&str> = services.keys().map(String::as_str).collect();
+        assert_eq!(names, ["films", "films-any", "films-peers"]);
+        let (ready, any) = (&services["films"], &services["films-any"]);
+        assert_eq!(any["publishNotReadyAddresses"], true);
+        assert_eq!(ready["publishNotReadyAddresses"], Value::Null);
+        // Otherwise they are alike.
+        for field in ["type", "selector", "ports"] {
+            assert_eq!(any[field], ready[field], "{field}");
+        }
+        assert_eq!(any["type"], "ClusterIP");
+    }
 }

@@ -2,13 +2,16 @@
 //! build, apply, status.
 
 pub mod apply;
+mod ask;
 pub mod build;
 mod deletion;
 pub mod health;
 pub mod observation;
 pub mod observe;
+pub mod origin;
 pub mod plan;
 mod reconcile;
+pub mod serving;
 pub mod status;
 pub mod validate;
 

@@ -14,6 +14,25 @@ pub struct Observation {
     /// Every slot of which anything exists.
     pub slots: BTreeMap<Slot, SlotObservation>,
     pub restore: JobState<RestoreFindings>,
+    pub service: ServiceObservation,
+}
+
+/// The way of clients to the members.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceObservation {
+    /// UIDs of the pods that the Service of the clients sends requests to.
+    pub ready_pods: BTreeSet<String>,
+    pub answer: ServiceAnswer,
+}
+
+/// What came of a request through the Service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ServiceAnswer {
+    /// None was made: it could not have been answered, or it was answered before.
+    #[default]
+    NotAsked,
+    Answered,
+    Failed(String),
 }
 
 /// What earlier reconciles persisted in the cluster's status.
@@ -27,6 +46,10 @@ pub struct Record {
     /// Recovery attempts that had been made when the slot's member was last healthy.
     pub settled_attempts: BTreeMap<Slot, u32>,
     pub high_water: BTreeMap<NodeId, Mark>,
+    /// Whether the cluster was Ready, which includes that the Service answered.
+    pub ready: bool,
+    /// How often each slot's node had been started when that was said.
+    pub boot_counts: BTreeMap<Slot, u64>,
 }
 
 /// The volume of a node id and how far its log was seen there.
@@ -131,6 +154,8 @@ pub struct Pod {
     pub template_hash: String,
     /// The node's container runs now.
     pub running: bool,
+    /// The pod's condition Ready: the kubelet's probes succeed.
+    pub ready: bool,
     pub deleting: bool,
     /// How the container ended the last time.
     pub termination: Option<Termination>,

@@ -8,6 +8,7 @@ use futures::future::join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod as KubernetesPod};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 use quadraft_protocol::{
@@ -19,11 +20,13 @@ use super::observation::{
     Role, Slot, StatefulSetState, Termination, Volume,
 };
 use super::validate::{ValidatedCluster, parse_quantity};
-use crate::api::RdfClusterStatus;
+use super::{ask, serving};
+use crate::api::{RdfClusterStatus, condition_is_true};
 use crate::jobs::{self, JobResult, explain};
 use crate::names::{
     ANNOTATION_NEW_IDENTITY, ANNOTATION_RECOVERY_ATTEMPT, ANNOTATION_REFUSED_WITH,
-    ANNOTATION_TEMPLATE_HASH, LABEL_CLUSTER_UUID, LABEL_COMPONENT, LABEL_SLOT, selector,
+    ANNOTATION_TEMPLATE_HASH, LABEL_CLUSTER_UUID, LABEL_COMPONENT, LABEL_SERVICE_NAME, LABEL_SLOT,
+    selector,
 };
 
 /// How long a node may take to answer.
@@ -54,8 +57,11 @@ pub async fn observe(
     let pods: Api<KubernetesPod> = Api::namespaced(client.clone(), namespace);
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
     let jobs: Api<Job> = Api::namespaced(client.clone(), namespace);
+    let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
+    let of_service =
+        ListParams::default().labels(&format!("{LABEL_SERVICE_NAME}={}", cluster.name));
     let failed = |kind| move |source| ObserveError::List { kind, source };
-    let (sets, pods, claims, jobs) = futures::try_join!(
+    let (sets, pods, claims, jobs, slices) = futures::try_join!(
         async { sets.list(&mine).await.map_err(failed("StatefulSets")) },
         async { pods.list(&mine).await.map_err(failed("Pods")) },
         async {
@@ -65,6 +71,12 @@ pub async fn observe(
                 .map_err(failed("PersistentVolumeClaims"))
         },
         async { jobs.list(&mine).await.map_err(failed("Jobs")) },
+        async {
+            slices
+                .list(&of_service)
+                .await
+                .map_err(failed("EndpointSlices"))
+        },
     )?;
     let mut observation = Observation {
         record: record(status),
@@ -118,6 +130,10 @@ pub async fn observe(
         let node = answer.map(|answer| node(cluster, answer));
         observation.slots.entry(slot).or_default().node = node;
     }
+    observation.service.ready_pods = slices.items.iter().flat_map(ready_pods).collect();
+    if serving::should_ask(cluster, &observation) {
+        observation.service.answer = ask::whether_ready(&cluster.client_address()).await;
+    }
     Ok(observation)
 }
 
@@ -138,6 +154,20 @@ async fn ask(address: &str) -> Option<v1::StatusResponse> {
             None
         }
     }
+}
+
+/// UIDs of the pods that a slice sends requests to.
+fn ready_pods(slice: &EndpointSlice) -> impl Iterator<Item = String> {
+    slice.endpoints.iter().filter_map(|endpoint| {
+        // Nothing said means ready, as the API has it.
+        let ready = endpoint
+            .conditions
+            .as_ref()
+            .and_then(|conditions| conditions.ready)
+            .unwrap_or(true);
+        let target = endpoint.target_ref.as_ref().filter(|_| ready)?;
+        target.uid.clone()
+    })
 }
 
 fn component<K: kube::Resource>(object: &K) -> &str {
@@ -226,6 +256,11 @@ fn member_pod(pod: &KubernetesPod) -> Pod {
     let terminated = state
         .terminated
         .or_else(|| container.last_state.and_then(|last| last.terminated));
+    let ready = status
+        .conditions
+        .iter()
+        .flatten()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True");
     let unschedulable = status
         .conditions
         .iter()
@@ -255,6 +290,7 @@ fn member_pod(pod: &KubernetesPod) -> Pod {
             .unwrap_or("")
             .to_owned(),
         running: state.running.is_some(),
+        ready,
         deleting: pod.metadata.deletion_timestamp.is_some(),
         termination: terminated.map(|terminated| Termination {
             exit_code: terminated.exit_code,
@@ -356,6 +392,12 @@ pub fn record(status: &RdfClusterStatus) -> Record {
                 ))
             })
             .collect(),
+        ready: condition_is_true(&status.conditions, "Ready"),
+        boot_counts: status
+            .members
+            .iter()
+            .filter_map(|member| Some((slot(member.slot)?, index(member.boot_count?))))
+            .collect(),
     }
 }
 
@@ -431,4 +473,62 @@ fn membership(cluster: &ValidatedCluster, membership: &v1::Membership) -> Option
         voters,
         members,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_endpoints_that_take_requests_are_those_not_said_to_be_unready() {
+        let endpoint = |uid: &str, conditions: serde_json::Value| {
+            json!({
+                "addresses": ["10.0.0.1"],
+                "conditions": conditions,
+                "targetRef": { "kind": "Pod", "name": "films-0-0", "uid": uid },
+            })
+        };
+        let slice: EndpointSlice = serde_json::from_value(json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": { "name": "films-abc" },
+            "addressType": "IPv4",
+            "endpoints": [
+                endpoint("ready", json!({ "ready": true })),
+                endpoint("unsaid", json!({})),
+                endpoint("unready", json!({ "ready": false })),
+                // Still served while nothing else is there, and about to be gone.
+                endpoint("ends", json!({ "ready": false, "serving": true, "terminating": true })),
+                { "addresses": ["10.0.0.9"] },
+            ],
+        }))
+        .unwrap();
+        let found: Vec<String> = ready_pods(&slice).collect();
+        assert_eq!(found, ["ready", "unsaid"]);
+    }
+
+    #[test]
+    fn a_pod_is_ready_when_its_condition_says_so_and_not_when_it_only_runs() {
+        let pod = |ready: &str| {
+            let pod: KubernetesPod = serde_json::from_value(json!({
+                "metadata": { "name": "films-0-0", "uid": "u" },
+                "status": {
+                    "conditions": [
+                        { "type": "PodScheduled", "status": "True" },
+                        { "type": "Ready", "status": ready },
+                    ],
+                    "containerStatuses": [{
+                        "name": "node", "image": "", "imageID": "", "ready": false,
+                        "restartCount": 0, "state": { "running": {} },
+                    }],
+                },
+            }))
+            .unwrap();
+            member_pod(&pod)
+        };
+        assert!(pod("True").ready);
+        assert!(pod("False").running && !pod("False").ready);
+        assert!(!member_pod(&KubernetesPod::default()).ready);
+    }
 }

@@ -9,7 +9,8 @@ use kube::{Resource, ResourceExt};
 
 use super::apply::{self, ApplyError};
 use super::observation::Observation;
-use super::plan::{self, Plan, Step, Verdict};
+use super::plan::{self, Plan, Reason, Step, Verdict};
+use super::serving::{self, Obstacle};
 use super::status::{self, Failure};
 use super::validate::{ValidatedCluster, validate};
 use super::{deletion, observe};
@@ -17,6 +18,7 @@ use crate::api::{RdfCluster, RdfClusterStatus};
 use crate::context::Context;
 use crate::kubernetes::{describe_error, now, write_status};
 
+const SHORTLY: Duration = Duration::from_millis(500);
 const SOON: Duration = Duration::from_secs(3);
 const STEADY: Duration = Duration::from_secs(10);
 
@@ -107,14 +109,31 @@ async fn act(
     );
     announce(context, cluster, plan, failure.as_ref()).await;
     write(context, cluster, &new).await?;
-    let quiet = plan.step.is_none() && failure.is_none() && plan.verdict == Verdict::Steady;
     Ok(Action::requeue(if records {
         Duration::from_millis(50)
-    } else if quiet || valid.paused || matches!(plan.verdict, Verdict::Stalled { .. }) {
-        STEADY
     } else {
-        SOON
+        look_again_after(
+            plan,
+            failure.is_some(),
+            serving::obstacle(valid, observation).as_ref(),
+        )
     }))
+}
+
+/// When to look again unless something is heard of before.
+fn look_again_after(plan: &Plan, failed: bool, obstacle: Option<&Obstacle>) -> Duration {
+    let rests = match plan.verdict {
+        Verdict::Steady => plan.step.is_none() && !failed,
+        Verdict::Stalled { .. } => return STEADY,
+        Verdict::Progressing { reason, .. } => reason == Reason::Paused,
+    };
+    match obstacle {
+        _ if !rests => SOON,
+        None => STEADY,
+        // Pods and endpoints are watched. The rules of the network tell nobody when they are there.
+        Some(Obstacle::ServiceNotReachable(_)) => SHORTLY,
+        Some(_) => SOON,
+    }
 }
 
 async fn carry_out(
@@ -206,4 +225,54 @@ async fn write(
         .await
         .map(|_| ())
         .map_err(ReconcileError::Status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan_that_is(verdict: Verdict) -> Plan {
+        Plan {
+            ensure: Vec::new(),
+            step: None,
+            verdict,
+        }
+    }
+
+    fn progressing(reason: Reason) -> Plan {
+        plan_that_is(Verdict::Progressing {
+            reason,
+            message: String::new(),
+        })
+    }
+
+    #[test]
+    fn a_cluster_that_only_waits_for_its_service_is_looked_at_again_within_a_second() {
+        let silent = Obstacle::ServiceNotReachable(String::new());
+        for plan in [plan_that_is(Verdict::Steady), progressing(Reason::Paused)] {
+            let after = look_again_after(&plan, false, Some(&silent));
+            assert!(after < Duration::from_secs(1), "{after:?}");
+            assert_eq!(look_again_after(&plan, false, None), STEADY);
+        }
+    }
+
+    #[test]
+    fn what_is_watched_is_looked_at_again_less_often() {
+        let pods = Obstacle::PodsNotReady(Vec::new());
+        let steady = plan_that_is(Verdict::Steady);
+        assert_eq!(look_again_after(&steady, false, Some(&pods)), SOON);
+        assert_eq!(look_again_after(&steady, true, None), SOON);
+        let joining = progressing(Reason::Joining);
+        assert_eq!(look_again_after(&joining, false, Some(&pods)), SOON);
+    }
+
+    #[test]
+    fn a_cluster_that_waits_for_a_person_is_not_hurried_by_an_obstacle() {
+        let stalled = plan_that_is(Verdict::Stalled {
+            reason: Reason::MajorityLost,
+            message: String::new(),
+        });
+        let pods = Obstacle::PodsNotReady(Vec::new());
+        assert_eq!(look_again_after(&stalled, false, Some(&pods)), STEADY);
+    }
 }

@@ -10,6 +10,7 @@ use quadraft_protocol::NodeId;
 use super::health::{self, Leadership};
 use super::observation::{JobState, Observation, RecoveryFindings, Slot, SlotObservation};
 use super::plan::{Plan, Reason, Step, Verdict, known_membership};
+use super::serving;
 use super::validate::ValidatedCluster;
 use crate::api::{
     ClusterPhase, Condition, HighWaterMark, InitialMember, LastRecovery, MemberStatus,
@@ -182,8 +183,12 @@ fn members(
                         .or_else(|| known_membership(observation))
                         .is_some_and(|membership| membership.voters.contains(&node.node_id))
                 }),
+                // The node's own word, and that Kubernetes sends clients to it.
                 ready: node.is_some_and(|node| node.ready)
-                    && seen.pod.as_ref().is_some_and(|pod| !pod.deleting),
+                    && seen
+                        .pod
+                        .as_ref()
+                        .is_some_and(|pod| pod.ready && !pod.deleting),
                 last_log_index: node
                     .map_or(before.last_log_index, |node| number(node.last_log_index)),
                 applied_index: node.map_or(before.applied_index, |node| number(node.applied_index)),
@@ -207,7 +212,14 @@ fn members(
 /// Why a member does not serve.
 fn message(seen: &SlotObservation) -> Option<String> {
     if let Some(node) = &seen.node {
-        return (!node.ready).then(|| node.not_ready_reason.clone());
+        let pod_is_ready = seen.pod.as_ref().is_some_and(|pod| pod.ready);
+        return if !node.ready {
+            Some(node.not_ready_reason.clone())
+        } else if !pod_is_ready {
+            Some("Kubernetes does not report its pod as ready".to_owned())
+        } else {
+            None
+        };
     }
     if seen.is_recovering() {
         return Some("fenced for the recovery of its volume".to_owned());
@@ -387,7 +399,13 @@ fn conditions(
     let healthy = leadership.map_or(0, |leadership| leadership.healthy_voters.len());
     let voters = leadership.map_or(0, |leadership| leadership.membership.voters.len());
     let complete = healthy == usize::from(cluster.replicas) && voters == healthy;
-    let ready = complete && (steady || cluster.paused);
+    let in_order = complete && (steady || cluster.paused);
+    // What keeps clients out is said when nothing else is missing.
+    let obstacle = serving::obstacle(cluster, observation).filter(|_| in_order);
+    let ready = in_order && obstacle.is_none();
+    if let Some(obstacle) = &obstacle {
+        (reason, message) = (obstacle.reason().to_owned(), obstacle.message(cluster));
+    }
     let diverged = health::divergences(observation);
     let quorum = leadership.is_some();
     let quorum_message = if quorum {
@@ -415,7 +433,7 @@ fn conditions(
         Wanted::new("Ready", ready, &reason, &message),
         Wanted::new(
             "Reconciling",
-            !steady && !stalled && !cluster.paused,
+            (!steady || obstacle.is_some()) && !stalled && !cluster.paused,
             &reason,
             &message,
         ),

@@ -3,10 +3,16 @@
 use quadraft_protocol::{HTTP_PORT, PEER_PORT};
 
 use super::observation::Slot;
+use super::origin::Origin;
 use crate::api::{BackupLocation, OnClusterDeletion, RdfCluster, RdfClusterSpec};
 
 /// Versions that this operator knows, with the node images that belong to them.
 pub const KNOWN_VERSIONS: &[&str] = &["0.1.0"];
+
+/// What the names of a cluster's further Services end with. No cluster may be called so: the Service
+/// of its own name would be that of another.
+const PEERS_SUFFIX: &str = "-peers";
+const ANY_SUFFIX: &str = "-any";
 
 /// A spec that cannot be carried out, in words for the person who wrote it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,8 +25,14 @@ pub enum SpecError {
     StorageSize(String),
     #[error("the resource has no {0}")]
     Metadata(&'static str),
+    #[error("the name ends in {0:?}, as the name of a Service of another cluster may")]
+    ReservedName(&'static str),
     #[error("bootstrap.fromBackup needs exactly one of backupName and source")]
     BootstrapSource,
+    #[error("http.cors.origins has {0:?}, which is not an origin such as https://example.org")]
+    Origin(String),
+    #[error("http.cors.origins has * and others: * stands alone, as it means every origin")]
+    OriginBesideAny,
 }
 
 impl SpecError {
@@ -32,7 +44,9 @@ impl SpecError {
             Self::UnknownVersion(_) => "UnknownVersion",
             Self::StorageSize(_) => "InvalidStorageSize",
             Self::Metadata(_) => "InvalidMetadata",
+            Self::ReservedName(_) => "InvalidName",
             Self::BootstrapSource => "InvalidBootstrap",
+            Self::Origin(_) | Self::OriginBesideAny => "InvalidOrigins",
         }
     }
 }
@@ -50,6 +64,8 @@ pub struct ValidatedCluster {
     pub on_deletion: OnClusterDeletion,
     pub bootstrap: Option<ValidatedBootstrap>,
     pub paused: bool,
+    /// Whose pages may read answers.
+    pub cors_origins: Vec<Origin>,
     /// For the parts that are handed to Kubernetes as they are.
     pub spec: RdfClusterSpec,
 }
@@ -95,7 +111,19 @@ impl ValidatedCluster {
     /// Name of the headless Service of the peers.
     #[must_use]
     pub fn peers_service_name(&self) -> String {
-        format!("{}-peers", self.name)
+        format!("{}{PEERS_SUFFIX}", self.name)
+    }
+
+    /// Name of the Service that leads to all members, ready or not.
+    #[must_use]
+    pub fn any_service_name(&self) -> String {
+        format!("{}{ANY_SUFFIX}", self.name)
+    }
+
+    /// Host and port at which clients reach the cluster.
+    #[must_use]
+    pub fn client_address(&self) -> String {
+        format!("{}.{}.svc:{HTTP_PORT}", self.name, self.namespace)
     }
 
     /// Host name of a slot's pod.
@@ -143,6 +171,12 @@ pub fn validate(
 ) -> Result<ValidatedCluster, SpecError> {
     let metadata = &cluster.metadata;
     let name = metadata.name.clone().ok_or(SpecError::Metadata("name"))?;
+    if let Some(suffix) = [PEERS_SUFFIX, ANY_SUFFIX]
+        .into_iter()
+        .find(|suffix| name.ends_with(suffix))
+    {
+        return Err(SpecError::ReservedName(suffix));
+    }
     let namespace = metadata
         .namespace
         .clone()
@@ -195,8 +229,20 @@ pub fn validate(
         replicas,
         storage_bytes,
         bootstrap,
+        cors_origins: origins(&spec.http.cors.origins)?,
         spec,
     })
+}
+
+fn origins(texts: &[String]) -> Result<Vec<Origin>, SpecError> {
+    let origins: Vec<Origin> = texts
+        .iter()
+        .map(|text| Origin::parse(text).ok_or_else(|| SpecError::Origin(text.clone())))
+        .collect::<Result<_, _>>()?;
+    if origins.len() > 1 && origins.iter().any(Origin::is_any) {
+        return Err(SpecError::OriginBesideAny);
+    }
+    Ok(origins)
 }
 
 /// The bytes that a quantity names, rounded up to a whole one.
@@ -267,6 +313,48 @@ mod tests {
         let mut wrong = cluster();
         wrong.spec.replicas = 2;
         assert_eq!(validate(&wrong, "x"), Err(SpecError::Replicas(2)));
+    }
+
+    #[test]
+    fn a_name_that_is_that_of_another_clusters_service_is_refused() {
+        for name in ["films-any", "films-peers"] {
+            let mut wrong = cluster();
+            wrong.metadata.name = Some(name.into());
+            let error = validate(&wrong, "x").unwrap_err();
+            assert_eq!(error.reason(), "InvalidName", "{name}");
+        }
+        let mut right = cluster();
+        right.metadata.name = Some("company".into());
+        assert!(validate(&right, "x").is_ok());
+    }
+
+    #[test]
+    fn the_names_of_all_services_of_the_longest_name_are_names_of_services() {
+        let mut longest = cluster();
+        longest.metadata.name = Some("a".repeat(40));
+        let valid = validate(&longest, "x").unwrap();
+        for name in [valid.peers_service_name(), valid.any_service_name()] {
+            assert!(name.len() <= 63, "{name}");
+        }
+    }
+
+    #[test]
+    fn origins_are_checked_also_when_the_api_server_let_them_pass() {
+        let with = |origins: &[&str]| {
+            let mut object = cluster();
+            object.spec.http.cors.origins = origins.iter().map(ToString::to_string).collect();
+            validate(&object, "x").map(|valid| valid.cors_origins.len())
+        };
+        assert_eq!(with(&[]), Ok(0));
+        assert_eq!(with(&["*"]), Ok(1));
+        assert_eq!(with(&["https://a.org", "http://localhost:80"]), Ok(2));
+        let error = with(&["https://a.org/"]).unwrap_err();
+        assert_eq!(error, SpecError::Origin("https://a.org/".into()));
+        assert_eq!(error.reason(), "InvalidOrigins");
+        assert_eq!(
+            with(&["*", "https://a.org"]),
+            Err(SpecError::OriginBesideAny)
+        );
     }
 
     #[test]

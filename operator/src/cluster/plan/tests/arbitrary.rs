@@ -123,6 +123,7 @@ fn slot(random: &mut Random, slot: Slot, shared: &Membership) -> SlotObservation
             uid: "pod".into(),
             template_hash: "a".into(),
             running,
+            ready: running && random.chance(80),
             deleting: random.chance(10),
             termination: random.chance(30).then(|| Termination {
                 exit_code: *random.pick(&[20, 21, 26, 1, 137]),
@@ -201,6 +202,7 @@ fn observation(random: &mut Random) -> Observation {
                 with_new_identity: false,
             },
         },
+        ..Observation::default()
     }
 }
 

@@ -9,6 +9,7 @@
 )]
 
 mod arbitrary;
+mod readiness;
 mod scenarios;
 mod world;
 
@@ -77,6 +78,7 @@ pub(super) fn cluster(replicas: u8) -> ValidatedCluster {
         on_deletion: OnClusterDeletion::Retain,
         bootstrap: None,
         paused: false,
+        cors_origins: Vec::new(),
         spec: RdfClusterSpec::default(),
     }
 }

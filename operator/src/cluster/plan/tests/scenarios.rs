@@ -6,8 +6,8 @@ use k8s_openapi::jiff::Timestamp;
 use quadraft_protocol::NodeId;
 
 use super::super::super::observation::{
-    Membership, Node, Observation, Pod, Record, Role, Slot, SlotObservation, StatefulSetState,
-    Termination, Volume,
+    Membership, Node, Observation, Pod, Record, Role, ServiceAnswer, ServiceObservation, Slot,
+    SlotObservation, StatefulSetState, Termination, Volume,
 };
 use super::super::super::status;
 use super::super::{Plan, Reason, Step, Verdict, plan};
@@ -47,6 +47,7 @@ fn member(slot: Slot, membership: &Membership) -> SlotObservation {
             uid: format!("pod-{slot}"),
             template_hash: "a".into(),
             running: true,
+            ready: true,
             ..Pod::default()
         }),
         node: Some(Node {
@@ -70,7 +71,8 @@ fn member(slot: Slot, membership: &Membership) -> SlotObservation {
     }
 }
 
-fn healthy(voters: Slot) -> Observation {
+/// A cluster that serves, the Service asked and answering.
+pub(super) fn healthy(voters: Slot) -> Observation {
     let membership = membership(0..voters);
     Observation {
         record: Record {
@@ -81,6 +83,10 @@ fn healthy(voters: Slot) -> Observation {
         slots: (0..voters)
             .map(|slot| (slot, member(slot, &membership)))
             .collect(),
+        service: ServiceObservation {
+            ready_pods: (0..voters).map(|slot| format!("pod-{slot}")).collect(),
+            answer: ServiceAnswer::Answered,
+        },
         ..Observation::default()
     }
 }

@@ -117,6 +117,7 @@ impl World {
             record: self.record.clone(),
             slots,
             restore: self.restore.clone(),
+            ..Observation::default()
         }
     }
 
