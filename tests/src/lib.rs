@@ -6,3 +6,4 @@ pub mod generator;
 pub mod kubernetes;
 pub mod load;
 pub mod local;
+pub mod partition;

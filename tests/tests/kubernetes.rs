@@ -3,19 +3,26 @@
 //!
 //! They need a Kubernetes: `make test-kubernetes` brings one up.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
 
 use std::collections::BTreeSet;
+use std::error::Error as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use quadraft_tests::damage::{damage_payloads, make_vote_unreadable, segments};
+use quadraft_tests::damage::{damage_payloads, flip_a_bit, make_vote_unreadable, segments};
 use quadraft_tests::kubernetes::{
-    ClusterOptions, Kubectl, TestCluster, install_operator, kill_node_process, load_images,
-    print_trail, uninstall_operator, uses_bed, wait_operator, wait_until,
+    ClusterOptions, Kubectl, PodNetwork, TestCluster, install_operator, kill_node_process,
+    load_images, print_trail, uninstall_operator, uses_bed, wait_operator, wait_until,
 };
 use quadraft_tests::local::{Acknowledged, Writer};
+use quadraft_tests::partition::{self, Endpoint, PartitionClients, partition_seconds};
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
@@ -190,6 +197,83 @@ async fn a_cluster_becomes_ready_shows_its_columns_and_then_its_status_rests() {
                 "the status was written although nothing changed: {}",
                 object["status"]
             ));
+        }
+        Ok(())
+    })
+    .await;
+}
+
+/// How often the only member is taken away in the test below: fifty times take five minutes.
+fn ready_rounds() -> u32 {
+    std::env::var("QUADRAFT_READY_ROUNDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(10)
+}
+
+/// Asks the Service over connections of their own, as a program that was just started does, and
+/// does not ask again.
+async fn ask_once(address: &str) -> Outcome {
+    let client = || {
+        reqwest::Client::builder()
+            .no_proxy()
+            .pool_max_idle_per_host(0)
+            .timeout(Duration::from_secs(5))
+            .build()
+    };
+    let answered = |answer: reqwest::Response| answer.error_for_status().map(|_| ());
+    let ask = async {
+        let readyz = format!("http://{address}/readyz");
+        answered(client()?.get(readyz).send().await?)?;
+        let query = client()?
+            .post(format!("http://{address}/query"))
+            .header("content-type", "application/sparql-query")
+            .body("ASK { ?s ?p ?o }");
+        answered(query.send().await?)
+    };
+    ask.await
+        .map_err(|error: reqwest::Error| format!("{error}: {:?}", error.source()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes: make test-kubernetes"]
+async fn a_request_to_the_service_right_after_ready_never_fails() {
+    in_namespace("ready", |kubectl| async move {
+        if !uses_bed().await {
+            return Err("the addresses of Services are reached on the bed only".to_owned());
+        }
+        let cluster = ready_cluster(&kubectl, &ClusterOptions::new("ready", 1)).await?;
+        let address = cluster.service_address().await?;
+        let rounds = ready_rounds();
+        let started = Instant::now();
+        for round in 1..=rounds {
+            cluster.wait_ready(MINUTE).await?;
+            if let Err(error) = ask_once(&address).await {
+                let (_, said) = cluster.is_ready().await;
+                return Err(format!(
+                    "round {round} of {rounds}: {error}; Ready is {said}"
+                ));
+            }
+            let members = cluster.object().await["status"]["readyMembers"].clone();
+            let not_ready = cluster.pods_not_ready().await?;
+            if members != "1/1" || !not_ready.is_empty() {
+                return Err(format!("{members} members, and not ready: {not_ready:?}"));
+            }
+            let pod = cluster.pod(0);
+            kubectl
+                .run(&["delete", "pod", &pod, "--wait=false"])
+                .await
+                .map_err(|error| error.to_string())?;
+            wait_until("Ready to be taken back", MINUTE, || async {
+                (!cluster.is_ready().await.0).then_some(())
+            })
+            .await?;
+        }
+        // A test's output is shown when it fails, or when it is asked for.
+        #[allow(clippy::print_stderr)]
+        {
+            let took = started.elapsed().as_secs_f64();
+            eprintln!("{rounds} rounds without an error in {took:.0} s");
         }
         Ok(())
     })
@@ -648,6 +732,17 @@ async fn wrong_manifests_are_refused_or_explained_and_restart_nothing() {
             ("size: 1Gi", "size: 1Mi", "never shrink"),
             ("size: 1Gi", "size: plenty", "size"),
             ("version: 0.1.0", "version: 0.1.0\n  colour: red", "colour"),
+            ("name: right", "name: right-any", "must not end in"),
+            (
+                "version: 0.1.0",
+                "version: 0.1.0\n  http: {cors: {origins: ['https://example.org/']}}",
+                "spec.http.cors.origins[0]",
+            ),
+            (
+                "version: 0.1.0",
+                "version: 0.1.0\n  http: {cors: {origins: ['*', 'https://example.org']}}",
+                "* stands alone",
+            ),
         ];
         for (right, wrong, reason) in refused {
             match kubectl.apply(&manifest.replace(right, wrong)).await {
@@ -725,6 +820,26 @@ async fn refusal(
     Ok((retry_after, document))
 }
 
+/// A stale read through a Service of the cluster.
+async fn stale_read(cluster: &TestCluster, service: &str) -> Result<Value, String> {
+    let answer = reqwest::Client::new()
+        .post(cluster.proxy.service_url(service, "/query"))
+        .header("content-type", "application/sparql-query")
+        .header("accept", "application/sparql-results+json")
+        .header("quadraft-consistency", "stale")
+        .body("ASK { ?s ?p ?o }")
+        .timeout(Duration::from_secs(20))
+        .send()
+        .await
+        .map_err(|error| error.to_string())?;
+    let status = answer.status();
+    let text = answer.text().await.map_err(|error| error.to_string())?;
+    if !status.is_success() {
+        return Err(format!("{status}: {text}"));
+    }
+    serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))
+}
+
 async fn stateful_set_replicas(kubectl: &Kubectl, name: &str, replicas: u32) -> Outcome {
     let replicas = format!("--replicas={replicas}");
     kubectl
@@ -782,9 +897,29 @@ async fn wrong_requests_are_refused_and_without_a_leader_clients_are_told_to_com
             (document["error"] == "no_leader").then_some(retry_after)
         })
         .await?;
+        // A leader that lost the others still takes itself for one; started anew it knows of none. The
+        // Service leads to nobody then, and the other one to whoever runs.
+        kill_node_process(&kubectl, &cluster.pod(0)).await?;
+        let nowhere = wait_until("the Service to lead nowhere", MINUTE, || async {
+            let member = cluster.member(0).await?;
+            (!member.ready).then_some(())?;
+            stale_read(&cluster, "edge").await.err()
+        })
+        .await;
+        let any = wait_until("a stale read", MINUTE, || async {
+            stale_read(&cluster, "edge-any").await.ok()
+        })
+        .await;
         install_operator(&[]).await?;
         if retry_after.is_none() {
             return Err("503 without Retry-After".to_owned());
+        }
+        nowhere?;
+        let answer = any?;
+        if answer["boolean"] != true {
+            return Err(format!(
+                "a stale read without a leader finds nothing: {answer}"
+            ));
         }
         // The status is from before until the operator looks.
         cluster.agree_eventually(3).await?;
@@ -827,6 +962,251 @@ async fn upgrading_and_uninstalling_the_operator_keeps_clusters_and_data() {
             return Err("the operator's coming and going restarted a pod".to_owned());
         }
         check_all(&cluster, 3, &written, "kept").await
+    })
+    .await;
+}
+
+/// How often a store is damaged in the tests below: ten times, a single member's kubelet waits for
+/// half an hour in between.
+fn damage_rounds() -> u32 {
+    std::env::var("QUADRAFT_STORE_DAMAGE_ROUNDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(2)
+}
+
+/// What is asked all the time, and what the answer is: the one shows rows as they are found, the
+/// other collects them first.
+const ASKED: [(&str, &str); 2] = [
+    (
+        "SELECT (COUNT(*) AS ?n) { ?s <u:label> ?l FILTER(CONTAINS(?l, \"thing\")) }",
+        "500",
+    ),
+    (
+        "SELECT ?n { ?s <u:number> ?n ; <u:label> ?l } ORDER BY DESC(?l) DESC(?n) LIMIT 1",
+        "99",
+    ),
+];
+
+/// Asks the Service until told to stop; gives how many answers were right, and the wrong ones.
+fn reader(
+    cluster: &Arc<TestCluster>,
+    stop: &Arc<AtomicBool>,
+) -> tokio::task::JoinHandle<(u64, Vec<String>)> {
+    let (cluster, stop) = (cluster.clone(), stop.clone());
+    tokio::spawn(async move {
+        let (mut right, mut wrong) = (0, Vec::new());
+        while !stop.load(Ordering::SeqCst) {
+            for (query, expected) in ASKED {
+                // No answer is no wrong answer: a member may be away.
+                if let Ok(answer) = cluster.query(None, query).await {
+                    let found = &answer["results"]["bindings"][0]["n"]["value"];
+                    if found == expected {
+                        right += 1;
+                    } else {
+                        wrong.push(format!("{query}: {answer}"));
+                    }
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        (right, wrong)
+    })
+}
+
+/// Flips a bit somewhere in a table of the store; gives which.
+fn damage_a_table(volume: &std::path::Path) -> Result<std::path::PathBuf, String> {
+    let text = |error: std::io::Error| error.to_string();
+    let folders = |path: &std::path::Path| -> std::io::Result<Vec<std::path::PathBuf>> {
+        std::fs::read_dir(path)?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect()
+    };
+    let mut generations = folders(&volume.join("store")).map_err(text)?;
+    generations.retain(|path| path.join("CURRENT").is_file());
+    generations.sort();
+    let mut tables = folders(generations.last().ok_or("no store")?).map_err(text)?;
+    tables.retain(|path| path.extension().is_some_and(|extension| extension == "sst"));
+    if tables.is_empty() {
+        return Err("the store has no tables".to_owned());
+    }
+    let table = tables.swap_remove(rand::random_range(0..tables.len()));
+    let length = std::fs::metadata(&table).map_err(text)?.len();
+    flip_a_bit(&table, rand::random_range(0..length)).map_err(text)?;
+    Ok(table)
+}
+
+async fn damaged_tables_heal(kubectl: &Kubectl, replicas: u32) -> Outcome {
+    if !uses_bed().await {
+        return Err("volumes can be damaged on the bed only".to_owned());
+    }
+    let options = ClusterOptions {
+        snapshot_after_entries: 200,
+        scrub_interval_seconds: 3,
+        memory_limit: Some("512Mi".to_owned()),
+        ..ClusterOptions::new("bits", replicas)
+    };
+    let cluster = Arc::new(ready_cluster(kubectl, &options).await?);
+    let filling = "x".repeat(150);
+    let things: String = (0..500)
+        .map(|number| {
+            format!(
+                "<u:{number}> <u:label> \"thing {filling}\" ; <u:number> {} . ",
+                number % 100
+            )
+        })
+        .collect();
+    let loaded = cluster
+        .post(
+            0,
+            "/update",
+            "application/sparql-update",
+            format!("INSERT DATA {{ {things} }}").into_bytes(),
+        )
+        .await?;
+    if !loaded.status().is_success() {
+        return Err(loaded.text().await.unwrap_or_default());
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let reading = reader(&cluster, &stop);
+    let writing = Writer::start_at_pace(
+        vec![cluster.service_url("/update")],
+        "bits",
+        10 * MINUTE,
+        Duration::from_millis(20),
+    );
+    // Until there are tables of several flushes.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    let mut done = 0;
+    while done < damage_rounds() {
+        cluster.wait_ready(8 * MINUTE).await?;
+        let slot = done % replicas;
+        let (before, ended_before) = cluster.restarts(slot).await?;
+        let table = damage_a_table(&cluster.volume_path(slot).await?)?;
+        // It may be replaced before anybody reads it; it is also gone when the store is rebuilt, of
+        // which Kubernetes tells a little later.
+        let until = Instant::now() + 2 * MINUTE;
+        let mut gone: Option<Instant> = None;
+        // Looked at before the container runs again: the kubelet may put that off for minutes, and
+        // Kubernetes may have forgotten by then how it ended.
+        let ended = loop {
+            let (_, last) = cluster.restarts(slot).await?;
+            if !last.is_null() && last != ended_before {
+                break Some(last);
+            }
+            if !table.is_file() {
+                gone.get_or_insert_with(Instant::now);
+            }
+            if gone.is_some_and(|gone| gone.elapsed() > Duration::from_secs(20)) {
+                break None;
+            }
+            if Instant::now() > until {
+                return Err(format!("nobody found the damage in {}", table.display()));
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        };
+        let Some(ended) = ended else { continue };
+        if ended["exitCode"] != 27 {
+            return Err(format!("the node ended otherwise: {ended}"));
+        }
+        wait_until("the member to run again", 8 * MINUTE, || async {
+            let (restarts, _) = cluster.restarts(slot).await.ok()?;
+            (restarts > before).then_some(())
+        })
+        .await?;
+        wait_until("the member to be ready", 2 * MINUTE, || async {
+            let waiting = cluster.pods_not_ready().await.ok()?;
+            waiting.is_empty().then_some(())
+        })
+        .await?;
+        cluster.wait_ready(MINUTE).await?;
+        let (after, _) = cluster.restarts(slot).await?;
+        if after != before + 1 {
+            return Err(format!("{} restarts for one bit: {ended}", after - before));
+        }
+        done += 1;
+        println!(
+            "bit {done} of a cluster of {replicas}: {}",
+            ended["message"]
+        );
+    }
+    stop.store(true, Ordering::SeqCst);
+    let (right, wrong) = reading.await.map_err(|error| error.to_string())?;
+    let written = writing.finish().await?;
+    println!(
+        "{right} right answers, {} writes acknowledged",
+        written.acknowledged.len()
+    );
+    if let Some(wrong) = wrong.first() {
+        return Err(format!("a wrong answer: {wrong}"));
+    }
+    if right < 10 {
+        return Err(format!("the reader came to nothing: {right} answers"));
+    }
+    check_all(&cluster, replicas, &written, "bits").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes: make test-kubernetes"]
+async fn a_damaged_store_heals_by_itself_in_a_cluster_of_three() {
+    in_namespace("bits", |kubectl| async move {
+        damaged_tables_heal(&kubectl, 3).await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes: make test-kubernetes"]
+async fn a_damaged_store_heals_by_itself_in_a_cluster_of_one() {
+    in_namespace("bit", |kubectl| async move {
+        damaged_tables_heal(&kubectl, 1).await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes: make test-kubernetes"]
+async fn a_leader_that_is_cut_off_is_noticed_through_the_service() {
+    in_namespace("cut", |kubectl| async move {
+        if !uses_bed().await {
+            return Err("pods can be cut off on the bed only".to_owned());
+        }
+        let cluster = ready_cluster(&kubectl, &ClusterOptions::new("cut", 3)).await?;
+        let first = cluster.leader(3).await?;
+        let mut endpoints = vec![Endpoint {
+            name: "the Service".to_owned(),
+            url: format!("http://{}", cluster.service_address().await?),
+        }];
+        for slot in 0..3 {
+            let name = if slot == first {
+                "the first leader".to_owned()
+            } else {
+                cluster.pod(slot)
+            };
+            let url = format!("http://{}", cluster.pod_address(slot).await?);
+            endpoints.push(Endpoint { name, url });
+        }
+        let clients = PartitionClients::start(&endpoints);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let network = PodNetwork::of(&kubectl, &cluster.pod(first)).await?;
+        network.cut_off().await?;
+        tokio::time::sleep(Duration::from_secs(partition_seconds())).await;
+        let waiting = cluster.pods_not_ready().await?;
+        if waiting != [cluster.pod(first)] {
+            return Err(format!("not ready while one is cut off: {waiting:?}"));
+        }
+        network.reconnect().await?;
+        cluster.wait_ready(MINUTE).await?;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let reports = clients.finish().await?;
+        for report in &reports {
+            println!("{report}");
+        }
+        let served: Vec<_> = endpoints
+            .iter()
+            .filter(|endpoint| endpoint.name != "the first leader")
+            .collect();
+        partition::check(&reports, &served)
     })
     .await;
 }

@@ -154,6 +154,38 @@ fn assert_kept(written: &Acknowledged, found: &BTreeSet<u64>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_update_that_runs_out_of_time_changes_nothing_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_ports(1)[0];
+    let arguments = [&FAST[..], &["--write-timeout-ms", "1500"]].concat();
+    let mut node = LocalNode::new(folder.path().join("node"), port, &arguments);
+    node.start().unwrap();
+    node.wait_ready().await.unwrap();
+    let things: String = (0..300).map(|n| format!("<u:{n}> <u:p> {n} . ")).collect();
+    let loaded = update(&node, &format!("INSERT DATA {{ {things} }}"), None).await;
+    assert_eq!(loaded.status(), 204);
+    // Hours of combinations, of which none is inserted until all are known.
+    let endless = "INSERT { <u:all> <u:count> ?n } WHERE { \
+                   SELECT (COUNT(*) AS ?n) { ?a ?b ?c . ?d ?e ?f . ?g ?h ?i . ?j ?k ?l } }";
+    let started = Instant::now();
+    let answer = update(&node, endless, Some("endless")).await;
+    assert_eq!(answer.status(), 408);
+    let document: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+    assert_eq!(document["error"], "timed_out", "{document}");
+    assert!(started.elapsed() < Duration::from_secs(5));
+    // Nothing was proposed: the place of the writer is free, and the key is too.
+    let next = update(
+        &node,
+        "INSERT DATA { <u:next> <u:p> 1 }",
+        Some("endless-no-more"),
+    )
+    .await;
+    assert_eq!(next.status(), 204);
+    let answer = query_json(&node, "ASK { <u:all> ?p ?o }").await;
+    assert_eq!(answer["boolean"], false);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_single_node_keeps_what_it_acknowledged_through_kill_9() {
     let folder = tempfile::tempdir().unwrap();
     let port = free_ports(1)[0];
@@ -202,6 +234,25 @@ async fn acknowledged_writes_survive_kill_9_of_each_member_and_of_all_at_once() 
         assert_kept(&written, &select_numbers(node, "crash").await);
     }
     cluster.agree().await;
+}
+
+/// The promise of `--election-timeout-ms`: the quickest of three elections, since a busy machine
+/// delays one or the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_leader_is_replaced_within_two_election_timeouts() {
+    let mut cluster = Cluster::start(&[]).await;
+    let mut quickest = Duration::MAX;
+    for _ in 0..3 {
+        let leader = cluster.leader().await;
+        cluster.nodes[leader].kill().await.unwrap();
+        let killed = Instant::now();
+        cluster.leader().await;
+        quickest = quickest.min(killed.elapsed());
+        cluster.nodes[leader].start().unwrap();
+        cluster.wait_ready().await;
+    }
+    // Two of 600 ms, and the votes. Counted from the library's lease it took 1,800 ms at least.
+    assert!(quickest < Duration::from_millis(1500), "{quickest:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -887,4 +938,53 @@ async fn a_volume_is_refused_to_a_second_process_and_to_another_cluster() {
         stranger.ended(Duration::from_secs(30)).await.unwrap(),
         Some(21)
     );
+}
+
+/// A snapshot of more than 8 MiB is worth as much of the log: here it is put off until somebody asks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_snapshot_is_put_off_until_the_log_has_grown_or_it_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_ports(1)[0];
+    let mut arguments = FAST.to_vec();
+    arguments.extend(["--snapshot-after-entries", "20"]);
+    let mut node = LocalNode::new(folder.path().join("node"), port, &arguments);
+    node.start().unwrap();
+    node.wait_ready().await.unwrap();
+    let small = async |number: usize| {
+        let text = format!("INSERT DATA {{ <urn:test:large> <urn:test:wrote> {number} }}");
+        assert_eq!(update(&node, &text, None).await.status(), 204);
+    };
+    // Nothing that could be compressed.
+    let large: String = (0..12 << 20)
+        .map(|_| char::from(rand::random_range(b'a'..=b'z')))
+        .collect();
+    let text = format!("INSERT DATA {{ <urn:test:large> <urn:test:text> \"{large}\" }}");
+    assert_eq!(update(&node, &text, None).await.status(), 204);
+    for number in 0..25 {
+        small(number).await;
+    }
+    let snapshot = |status: &v1::StatusResponse| status.snapshot.map(|id| id.index);
+    let first = node
+        .wait_for(
+            "a snapshot with the large text",
+            Duration::from_secs(30),
+            |status| snapshot(status) > Some(2),
+        )
+        .await
+        .unwrap();
+    for number in 25..200 {
+        small(number).await;
+    }
+    assert_eq!(snapshot(&node.status().await.unwrap()), snapshot(&first));
+
+    let address = node.peer_address();
+    let mut admin = AdminConnection::connect(&address, Duration::from_secs(30))
+        .await
+        .unwrap();
+    let taken = admin
+        .snapshot(v1::SnapshotRequest::default())
+        .await
+        .unwrap();
+    let applied = node.status().await.unwrap().applied;
+    assert_eq!(taken.log_id, applied);
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use quadraft_tests::bench::{
-    AppendPlan, CandidateSpecification, Ratio, RepairPlan, measure_appends, measure_repair,
+    AppendPlan, CandidateSpecification, QueryPlan, Ratio, RepairPlan, UpdatePlan, measure_appends,
+    measure_queries, measure_repair, measure_updates,
 };
 use quadraft_tests::kubernetes::{Kubectl, TestCluster, kill_leader_while_writing};
 
@@ -66,6 +67,37 @@ enum Figure {
         #[arg(long, default_value_t = 5)]
         rounds: usize,
     },
+    /// How many updates a second there are in the first and in the last tenth of a run, with nodes
+    /// on this machine: a table in Markdown
+    Updates {
+        /// Folder for the nodes' volumes
+        #[arg(long)]
+        folder: PathBuf,
+        #[arg(long, value_delimiter = ',', default_values_t = [1, 3])]
+        members: Vec<usize>,
+        #[arg(long, value_delimiter = ',', default_values_t = [1, 64])]
+        clients: Vec<usize>,
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(100..))]
+        updates: u64,
+    },
+    /// How long queries take to one client at a single node and at Oxigraph's server in turn: a table
+    /// in Markdown
+    Queries {
+        /// Folder for the servers' data
+        #[arg(long)]
+        folder: PathBuf,
+        /// Oxigraph's program
+        #[arg(long)]
+        oxigraph: PathBuf,
+        /// As `quadraft-generate` writes it, without named graphs
+        #[arg(long)]
+        data: PathBuf,
+        /// As `quadraft-generate queries` writes them
+        #[arg(long)]
+        queries: PathBuf,
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+        rounds: u16,
+    },
 }
 
 #[tokio::main]
@@ -106,6 +138,36 @@ async fn main() -> ExitCode {
                 rounds,
             };
             measure_repair(&plan, say).await
+        }
+        Figure::Updates {
+            folder,
+            members,
+            clients,
+            updates,
+        } => {
+            let plan = UpdatePlan {
+                folder,
+                members,
+                clients,
+                updates,
+            };
+            measure_updates(&plan, say).await
+        }
+        Figure::Queries {
+            folder,
+            oxigraph,
+            data,
+            queries,
+            rounds,
+        } => {
+            let plan = QueryPlan {
+                folder,
+                oxigraph,
+                data,
+                queries,
+                rounds: rounds.into(),
+            };
+            measure_queries(&plan, say).await
         }
     };
     match outcome {

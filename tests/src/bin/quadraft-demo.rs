@@ -149,7 +149,14 @@ async fn create(kubectl: &Kubectl) -> Result<TestCluster, String> {
         .run(&["get", "rdfcluster,pods"])
         .await
         .map_err(text)?);
-    Ok(cluster)
+    let not_ready = cluster.pods_not_ready().await?;
+    if not_ready.is_empty() {
+        return Ok(cluster);
+    }
+    Err(format!(
+        "the cluster is Ready and these pods are not: {}",
+        not_ready.join(", ")
+    ))
 }
 
 fn data_set() -> DataSet {

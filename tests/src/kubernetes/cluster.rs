@@ -17,6 +17,9 @@ pub struct ClusterOptions {
     pub from_backup: Option<String>,
     pub snapshot_after_entries: u32,
     pub maximum_request_bytes: u32,
+    pub scrub_interval_seconds: u32,
+    /// The memory that each member may have, as Kubernetes writes it.
+    pub memory_limit: Option<String>,
 }
 
 impl ClusterOptions {
@@ -28,6 +31,8 @@ impl ClusterOptions {
             from_backup: None,
             snapshot_after_entries: 2000,
             maximum_request_bytes: 64 << 20,
+            scrub_interval_seconds: 7 * 24 * 3600,
+            memory_limit: None,
         }
     }
 
@@ -37,11 +42,19 @@ impl ClusterOptions {
         let bootstrap = self.from_backup.as_ref().map_or(String::new(), |backup| {
             format!("\n  bootstrap:\n    fromBackup:\n      backupName: {backup}")
         });
+        let limits = self.memory_limit.as_ref().map_or(String::new(), |limit| {
+            format!("\n    limits:\n      memory: {limit}")
+        });
         format!(
             "apiVersion: quadraft.dev/v1alpha1\nkind: RdfCluster\nmetadata:\n  name: {}\nspec:\n  replicas: {}\n  \
              version: 0.1.0\n  storage:\n    size: 1Gi\n  resources:\n    requests:\n      cpu: 20m\n      \
-             memory: 64Mi\n  node:\n    snapshotAfterEntries: {}\n    maximumRequestBytes: {}{bootstrap}\n",
-            self.name, self.replicas, self.snapshot_after_entries, self.maximum_request_bytes
+             memory: 64Mi{limits}\n  node:\n    snapshotAfterEntries: {}\n    maximumRequestBytes: {}\n    \
+             scrubIntervalSeconds: {}{bootstrap}\n",
+            self.name,
+            self.replicas,
+            self.snapshot_after_entries,
+            self.maximum_request_bytes,
+            self.scrub_interval_seconds
         )
     }
 }
@@ -117,6 +130,81 @@ impl TestCluster {
     #[must_use]
     pub fn service_url(&self, path: &str) -> String {
         self.proxy.service_url(&self.name, path)
+    }
+
+    /// Host and port of the Service in the network of the cluster, which this machine reaches on
+    /// the bed. It is as pods see it: no API server and no proxy is in between.
+    ///
+    /// # Errors
+    /// When there is no Service.
+    pub async fn service_address(&self) -> Result<String, String> {
+        let service = self
+            .kubectl
+            .get("service", &self.name)
+            .await
+            .map_err(|error| error.to_string())?
+            .unwrap_or(Value::Null);
+        match service["spec"]["clusterIP"].as_str() {
+            Some(address) => Ok(format!("{address}:7878")),
+            None => Err(format!("the Service {} has no address", self.name)),
+        }
+    }
+
+    /// Host and port of a slot's pod, likewise.
+    ///
+    /// # Errors
+    /// When the pod has no address.
+    pub async fn pod_address(&self, slot: u32) -> Result<String, String> {
+        let pod = self
+            .kubectl
+            .get("pod", &self.pod(slot))
+            .await
+            .map_err(|error| error.to_string())?
+            .unwrap_or(Value::Null);
+        match pod["status"]["podIP"].as_str() {
+            Some(address) => Ok(format!("{address}:7878")),
+            None => Err(format!("the pod {} has no address", self.pod(slot))),
+        }
+    }
+
+    /// Whether the RdfCluster is Ready, and what it says of that.
+    pub async fn is_ready(&self) -> (bool, String) {
+        let object = self.object().await;
+        let conditions = object["status"]["conditions"].as_array();
+        let found = conditions
+            .into_iter()
+            .flatten()
+            .find(|condition| condition["type"] == "Ready");
+        let Some(condition) = found else {
+            return (false, "no condition Ready".to_owned());
+        };
+        let said = format!("{}: {}", condition["reason"], condition["message"]);
+        (condition["status"] == "True", said)
+    }
+
+    /// The pods of members that Kubernetes does not report as ready.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub async fn pods_not_ready(&self) -> Result<Vec<String>, String> {
+        let selector = format!(
+            "quadraft.dev/cluster={},app.kubernetes.io/component=node",
+            self.name
+        );
+        let pods = self.kubectl.list("pods", &selector).await;
+        let is_ready = |pod: &Value| {
+            let conditions = pod["status"]["conditions"].as_array();
+            conditions
+                .into_iter()
+                .flatten()
+                .any(|one| one["type"] == "Ready" && one["status"] == "True")
+        };
+        Ok(pods
+            .map_err(|error| error.to_string())?
+            .iter()
+            .filter(|pod| !is_ready(pod))
+            .filter_map(|pod| Some(pod["metadata"]["name"].as_str()?.to_owned()))
+            .collect())
     }
 
     /// Waits for the condition Ready, as a user would.
@@ -300,6 +388,27 @@ impl TestCluster {
             .iter()
             .filter_map(|row| row["n"]["value"].as_str()?.parse().ok())
             .collect())
+    }
+
+    /// How often the container of a slot's member was started again, and how it ended last.
+    ///
+    /// # Errors
+    /// When the pod cannot be read.
+    pub async fn restarts(&self, slot: u32) -> Result<(u64, Value), String> {
+        let pod = self
+            .kubectl
+            .get("pod", &self.pod(slot))
+            .await
+            .map_err(|error| error.to_string())?
+            .unwrap_or_default();
+        let container = &pod["status"]["containerStatuses"][0];
+        Ok((
+            container["restartCount"].as_u64().unwrap_or_default(),
+            match &container["state"]["terminated"] {
+                Value::Null => container["lastState"]["terminated"].clone(),
+                now => now.clone(),
+            },
+        ))
     }
 
     /// Folder of this machine that holds a slot's volume, on the bed.

@@ -4,6 +4,7 @@
 mod cluster;
 mod crash;
 mod kubectl;
+mod network;
 mod proxy;
 mod setup;
 mod trail;
@@ -11,6 +12,7 @@ mod trail;
 pub use cluster::{ClusterOptions, Member, TestCluster};
 pub use crash::{Interruption, kill_leader_while_writing};
 pub use kubectl::{Kubectl, KubectlError, wait_until};
+pub use network::PodNetwork;
 pub use proxy::Proxy;
 pub use setup::{
     install_operator, kill_node_process, load_images, tool_output, uninstall_operator, uses_bed,

@@ -150,7 +150,7 @@ pub async fn uninstall_operator() -> Result<(), String> {
 async fn helm() -> Result<String, String> {
     match std::env::var("HELM") {
         Ok(helm) => Ok(helm),
-        Err(_) => tool_output("tests/bed/bed", &["helm-path"]).await,
+        Err(_) => tool_output("packaging/tool", &["helm"]).await,
     }
 }
 

@@ -25,7 +25,7 @@ pub async fn initialise(nodes: &[LocalNode], cluster_uuid: &str) -> Result<(), S
         members.push(v1::Member {
             node_id: status.node_id,
             peer_address: node.peer_address(),
-            http_address: format!("127.0.0.1:{}", node.port),
+            http_address: format!("{}:{}", node.host, node.port),
         });
     }
     let first = nodes.first().ok_or("there are no nodes")?;
@@ -103,7 +103,7 @@ async fn step(nodes: &[LocalNode], victim: usize) -> Result<bool, String> {
             member: Some(v1::Member {
                 node_id: born.node_id,
                 peer_address: node.peer_address(),
-                http_address: format!("127.0.0.1:{}", node.port),
+                http_address: format!("{}:{}", node.host, node.port),
             }),
             expected_membership_index,
         };

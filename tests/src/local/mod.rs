@@ -2,10 +2,13 @@
 
 mod disk;
 mod membership;
+mod network;
 mod node;
 mod writer;
 
 pub use disk::SmallDisk;
 pub use membership::{initialise, replace_member};
+pub use network::HostNetwork;
+pub(crate) use network::peer_rules;
 pub use node::{LocalNode, RunResult, free_ports, run_node};
 pub use writer::{Acknowledged, Writer};

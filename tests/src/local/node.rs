@@ -78,7 +78,10 @@ pub async fn run_node(arguments: &[&str]) -> io::Result<RunResult> {
 #[derive(Debug)]
 pub struct LocalNode {
     pub data: PathBuf,
+    pub host: String,
     pub port: u16,
+    /// The network namespace that it runs in, when it has one of its own.
+    namespace: Option<String>,
     arguments: Vec<String>,
     log: PathBuf,
     child: Option<Child>,
@@ -91,10 +94,20 @@ impl LocalNode {
         Self {
             log: data.with_extension("log"),
             data,
+            host: "127.0.0.1".to_owned(),
             port,
+            namespace: None,
             arguments: extra.iter().map(|&argument| argument.to_owned()).collect(),
             child: None,
         }
+    }
+
+    /// Has the node run on a host of its own.
+    #[must_use]
+    pub fn on_host(mut self, namespace: String, address: String) -> Self {
+        self.namespace = Some(namespace);
+        self.host = address;
+        self
     }
 
     /// Appends the log to another file than `DATA.log`.
@@ -111,12 +124,21 @@ impl LocalNode {
             .create(true)
             .append(true)
             .open(&self.log)?;
-        let child = Command::new(program("quadraft-node"))
+        let mut command = match &self.namespace {
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]);
+                command.arg(program("quadraft-node"));
+                command
+            }
+            None => Command::new(program("quadraft-node")),
+        };
+        let child = command
             .arg("serve")
             .arg("--data")
             .arg(&self.data)
             .arg("--listen")
-            .arg(format!("127.0.0.1:{}", self.port))
+            .arg(format!("{}:{}", self.host, self.port))
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -168,14 +190,26 @@ impl LocalNode {
         Ok(status.code())
     }
 
+    /// The id of the process, while it runs.
+    #[must_use]
+    pub fn process_id(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
+    }
+
+    /// All that the node has logged.
+    #[must_use]
+    pub fn logged(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     #[must_use]
     pub fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        format!("http://{}:{}{path}", self.host, self.port)
     }
 
     #[must_use]
     pub fn peer_address(&self) -> String {
-        format!("127.0.0.1:{}", self.port + 1)
+        format!("{}:{}", self.host, self.port + 1)
     }
 
     /// The numbers that a writer wrote under `subject`, as this node has them now.
