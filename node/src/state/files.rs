@@ -34,6 +34,8 @@ impl Checkpoint {
     pub(super) fn take(generation: &Generation, path: PathBuf) -> Result<Self, StateError> {
         remove(&path)?;
         let checkpoint = Self { path };
+        // In its turn.
+        #[allow(clippy::disallowed_methods)]
         generation.flushing(|store| store.backup(&checkpoint.path))?;
         Ok(checkpoint)
     }

@@ -124,7 +124,7 @@ pub fn store_records(data: &[u8]) {
     let mut writing = copy.start_transaction().expect("a transaction");
     records::write_changes(&mut writing, None, &read.status);
     let requests: Vec<_> = read.requests.iter().collect();
-    records::write_requests(&mut writing, &[], &requests);
+    records::write_requests(&mut writing, &[], None, &requests);
     writing.commit().expect("a commit in memory");
     let reading = copy.start_transaction().expect("a transaction");
     assert_eq!(

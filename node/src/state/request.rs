@@ -56,9 +56,11 @@ impl RequestId {
         [(number >> 64) as u64, number as u64]
     }
 
-    /// An id that nobody else has.
+    /// An id that nobody else has: 80 random bits, as nothing has to be said of the content. So
+    /// few that two of them fit into one record of the store.
     pub fn random() -> Self {
-        Self(rand::random())
+        let key = u128::from(rand::random::<u64>());
+        Self::from_number(key << 64 | u128::from(rand::random::<u16>()))
     }
 
     pub(crate) fn number(self) -> u128 {
@@ -134,6 +136,16 @@ impl RequestPlace {
     pub(crate) fn log_index(self) -> u64 {
         self.0 >> PLACE_BITS
     }
+
+    /// The next place in the same entry, if there can be one.
+    pub(crate) fn next(self) -> Option<Self> {
+        let next = Self(self.0 + 1);
+        (next.log_index() == self.log_index()).then_some(next)
+    }
+
+    pub(crate) fn is_even(self) -> bool {
+        self.0.is_multiple_of(2)
+    }
 }
 
 /// The last requests in the order in which they were applied.
@@ -183,10 +195,19 @@ impl RequestTable {
             .then_some(Self { places, order })
     }
 
-    /// The requests that leave the table when `incoming` more are added.
-    pub(crate) fn leaving(&self, incoming: usize) -> Vec<(RequestId, RequestPlace)> {
+    /// The requests that leave the table when `incoming` more are added, and the oldest of those
+    /// that stay.
+    pub(crate) fn leaving(
+        &self,
+        incoming: usize,
+    ) -> (
+        Vec<(RequestId, RequestPlace)>,
+        Option<(RequestId, RequestPlace)>,
+    ) {
         let excess = (self.order.len() + incoming).saturating_sub(REMEMBERED_REQUESTS);
-        self.iter().take(excess).collect()
+        let mut requests = self.iter();
+        let leaving = requests.by_ref().take(excess).collect();
+        (leaving, requests.next())
     }
 
     /// Adds requests that follow all those in the table; the oldest leave.
@@ -235,8 +256,9 @@ mod tests {
             .map(|number| (id(number), place(number)))
             .collect();
         table.append(&all);
-        assert!(table.leaving(0).is_empty());
-        assert_eq!(table.leaving(2), [(id(0), place(0)), (id(1), place(1))]);
+        assert_eq!(table.leaving(0), (vec![], Some((id(0), place(0)))));
+        let leaving = vec![(id(0), place(0)), (id(1), place(1))];
+        assert_eq!(table.leaving(2), (leaving, Some((id(2), place(2)))));
         let more = REMEMBERED_REQUESTS;
         table.append(&[(id(more), place(more)), (id(more + 1), place(more + 1))]);
         assert_eq!(table.len(), REMEMBERED_REQUESTS);

@@ -277,7 +277,7 @@ impl State {
         }
         let mut outcomes = Vec::with_capacity(entries.len());
         let mut digests = Vec::with_capacity(entries.len());
-        let (status, added, leaving, changed_quads) = {
+        let (status, added, leaving, oldest, changed_quads) = {
             // Only the holder of the writer lock changes the table: reading it does not wait.
             let published = self.published();
             let mut batch = Batch::new(&mut transaction, &published.requests, (*before).clone());
@@ -287,12 +287,12 @@ impl State {
             }
             let changed_quads = batch.changed_quads;
             let (status, added) = (batch.status, batch.added_requests);
-            let leaving = published.requests.leaving(added.len());
-            (status, added, leaving, changed_quads)
+            let (leaving, oldest) = published.requests.leaving(added.len());
+            (status, added, leaving, oldest, changed_quads)
         };
         // More requests than the table remembers: those that would leave at once never enter.
         let entering = &added[added.len().saturating_sub(super::REMEMBERED_REQUESTS)..];
-        records::write_requests(&mut transaction, &leaving, entering);
+        records::write_requests(&mut transaction, &leaving, oldest, entering);
         records::write_changes(&mut transaction, Some(&before), &status);
         if let Err(error) = view.generation.commit(transaction, Arc::new(status)) {
             let doubt = if error.is_out_of_space() {
@@ -344,6 +344,8 @@ impl State {
         self.unflushed_changes.store(0, Ordering::Relaxed);
         let view = self.view();
         let generation = &view.generation;
+        // In its turn.
+        #[allow(clippy::disallowed_methods)]
         let result = generation.noting(|| generation.flushing(Store::flush));
         if let Err(error) = &result
             && !error.is_out_of_space()
@@ -454,6 +456,8 @@ fn build(
     {
         let store = Store::open(&building)?;
         fill_new(&store, fill)?;
+        // Nobody else has this store yet.
+        #[allow(clippy::disallowed_methods)]
         store.flush()?;
     }
     folder::put_in_force(path, number)
@@ -485,7 +489,7 @@ fn write_records(store: &Store, records: &Records) -> Result<(), StateError> {
     let mut transaction = store.start_transaction()?;
     let requests: Vec<_> = records.requests.iter().collect();
     records::write_changes(&mut transaction, None, &records.status);
-    records::write_requests(&mut transaction, &[], &requests);
+    records::write_requests(&mut transaction, &[], None, &requests);
     Ok(transaction.commit()?)
 }
 

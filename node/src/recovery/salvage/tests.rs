@@ -252,6 +252,7 @@ fn falsify_store(volume: &Path) {
     let store = oxigraph::store::Store::open(generation).unwrap();
     let quad = effects(100).inserts.remove(0);
     store.insert(&quad).unwrap();
+    #[allow(clippy::disallowed_methods)]
     store.flush().unwrap();
 }
 

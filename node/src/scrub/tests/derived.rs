@@ -165,6 +165,7 @@ fn a_store_with_other_data_is_found_and_rebuilt_by_the_next_start() {
         let store = oxigraph::store::Store::open(&generation).unwrap();
         let stray = Quad::new(node.clone(), node.clone(), node, GraphName::DefaultGraph);
         store.insert(&stray).unwrap();
+        #[allow(clippy::disallowed_methods)]
         store.flush().unwrap();
     }
     let volume = open();

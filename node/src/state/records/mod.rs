@@ -18,8 +18,10 @@ use super::effects::RESERVED;
 use super::request::{RequestId, RequestPlace, RequestTable};
 use super::{Digest, LogPosition, StateError, StateStatus};
 
+mod requests;
+
 /// The version of the layout.
-const FORMAT_VERSION: u64 = 2;
+const FORMAT_VERSION: u64 = 3;
 
 /// Membership is kept in pieces of this size, the largest that fits a numbered blank node.
 const PIECE_BYTES: usize = 16;
@@ -34,7 +36,6 @@ const MEMBERSHIP_BYTES: NamedNodeRef<'_> =
     NamedNodeRef::new_unchecked("urn:quadraft:reserved:membershipBytes");
 const MEMBERSHIP_PIECE: NamedNodeRef<'_> =
     NamedNodeRef::new_unchecked("urn:quadraft:reserved:membershipPiece");
-const REQUEST: NamedNodeRef<'_> = NamedNodeRef::new_unchecked("urn:quadraft:reserved:request");
 
 /// Everything that the reserved graph holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -162,11 +163,6 @@ fn membership_records(membership: &[u8]) -> Vec<Quad> {
     records
 }
 
-fn request_record(id: RequestId, place: RequestPlace) -> Quad {
-    let (key, content) = halves(id.number());
-    ordered_record(place.number(), REQUEST, key, content)
-}
-
 /// Writes what differs between two states of the records.
 pub(crate) fn write_changes(
     transaction: &mut Transaction<'_>,
@@ -199,17 +195,20 @@ fn replace(transaction: &mut Transaction<'_>, old: &[Quad], new: &[Quad]) {
     }
 }
 
-/// Writes the requests that enter the table and removes those that leave it.
+/// Writes the requests that enter the table and removes those that leave it, of whom `oldest` is
+/// the first that stays.
 pub(crate) fn write_requests(
     transaction: &mut Transaction<'_>,
     leaving: &[(RequestId, RequestPlace)],
-    added: &[(RequestId, RequestPlace)],
+    oldest: Option<(RequestId, RequestPlace)>,
+    entering: &[(RequestId, RequestPlace)],
 ) {
-    for (id, place) in leaving {
-        transaction.remove(&request_record(*id, *place));
+    let (gone, new) = requests::changes(leaving, oldest, entering);
+    for record in &gone {
+        transaction.remove(record);
     }
-    for (id, place) in added {
-        transaction.insert(&request_record(*id, *place));
+    for record in &new {
+        transaction.insert(record);
     }
 }
 
@@ -344,11 +343,14 @@ impl Reader {
             self.pieces.push((number.ok_or_else(malformed)?, piece));
             return Ok(());
         }
-        if predicate == REQUEST {
-            let record = Ordered::of(quad).ok_or_else(malformed)?;
-            let place = RequestPlace::from_number(record.order).ok_or_else(malformed)?;
-            let id = RequestId::from_number(record.number());
-            self.requests.push((id, place));
+        if predicate == requests::REQUEST {
+            self.requests
+                .push(requests::read_single(quad).ok_or_else(malformed)?);
+            return Ok(());
+        }
+        if predicate == requests::TWO_REQUESTS {
+            self.requests
+                .extend(requests::read_pair(quad).ok_or_else(malformed)?);
             return Ok(());
         }
         let ordered = if predicate == COUNTS {
@@ -455,7 +457,7 @@ mod tests {
         let mut transaction = store.start_transaction().unwrap();
         write_changes(&mut transaction, None, &records.status);
         let requests: Vec<_> = records.requests.iter().collect();
-        write_requests(&mut transaction, &[], &requests);
+        write_requests(&mut transaction, &[], None, &requests);
         transaction.commit().unwrap();
         store
     }
