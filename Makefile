@@ -36,11 +36,11 @@ demo: prepare own-target ## Bring up Kubernetes, run a cluster, damage it, watch
 	@tests/demo/run
 
 .PHONY: build
-build: own-target ## Build all programs
+build: prepare own-target ## Build all programs
 	cargo build --workspace --bins
 
 .PHONY: images
-images: own-target ## Build both container images for use, optimised (IMAGES=folder)
+images: prepare own-target ## Build both container images for use, optimised (IMAGES=folder)
 	cargo build --workspace --bins --release
 	packaging/build-images "$(IMAGES)" --binaries "$(CARGO_TARGET_DIR)/release"
 
@@ -58,7 +58,7 @@ bench-log: build ## Measure the log against plain files and other logs: no Kuber
 	@tests/bench/log
 
 .PHONY: bench-database
-bench-database: own-target ## Measure updates and queries as clients feel them, beside Oxigraph's server
+bench-database: prepare own-target ## Measure updates and queries as clients feel them, beside Oxigraph's server
 	@tests/bench/database
 
 ##: Tests
@@ -67,7 +67,7 @@ bench-database: own-target ## Measure updates and queries as clients feel them, 
 test: prepare test-rust test-bed test-kubernetes ## Run all tests
 
 .PHONY: test-rust
-test-rust: own-target ## Run the tests that need no Kubernetes
+test-rust: prepare own-target ## Run the tests that need no Kubernetes
 	cargo test --workspace
 
 .PHONY: test-bed
@@ -92,12 +92,12 @@ test-kubernetes: images-for-tests ## Run the tests with real pods
 # of three nodes by four entries. `make test` tries a part of each.
 .PHONY: faults
 faults: export QUADRAFT_FAULTS_FACTOR ?= 50
-faults: own-target ## Try a million faults of disks, and print what became of them
+faults: prepare own-target ## Try a million faults of disks, and print what became of them
 	cargo test --workspace --lib -- log::tests raft::simulation --include-ignored --nocapture
 
 # `make test` runs for each planted bug the test that finds it; this runs all of them for each.
 .PHONY: planted
-planted: own-target ## Print which tests find which planted bug (half an hour)
+planted: prepare own-target ## Print which tests find which planted bug (half an hour)
 	cargo test --workspace --lib -- planted --include-ignored --nocapture
 
 # Needs a nightly compiler (rustup toolchain install nightly). `make test` runs the same targets on the
@@ -169,7 +169,7 @@ verify-links:
 	@packaging/check-links
 
 .PHONY: fix
-fix: own-target ## Format, and write generated files anew
+fix: prepare own-target ## Format, and write generated files anew
 	cargo fmt --all
 	cargo fmt --manifest-path tests/bench/peers/Cargo.toml
 	gofmt -w tests/bed tests/bench
