@@ -118,7 +118,7 @@ struct Runner<'a> {
 
 impl Runner<'_> {
     fn write(&self, write: Write) -> Result<(), WriteError> {
-        let writes = [(RequestId::random(), write)];
+        let writes = [(RequestId::unique(), write)];
         let mut evaluation =
             evaluate_group(self.state, &writes, EvaluationLimits::default()).unwrap();
         let evaluated = evaluation.answers.remove(0)?;

@@ -61,7 +61,7 @@ pub(super) fn consistency(headers: &HeaderMap) -> Result<Consistency, ApiError> 
 /// The name of a write: the client's own, so that it can be repeated, or a new one.
 pub(super) fn request_id(headers: &HeaderMap, write: &Write) -> Result<RequestId, ApiError> {
     match one(headers, &IDEMPOTENCY_KEY)? {
-        None => Ok(RequestId::random()),
+        None => Ok(RequestId::unique()),
         Some(key) if (1..=MAXIMUM_KEY_BYTES).contains(&key.len()) => {
             Ok(RequestId::of_key(key, &write.content_digest()))
         }

@@ -253,6 +253,9 @@ impl Worker {
                 bytes += size_bytes(&next.write);
                 group.push(next);
             }
+            // Nobody has an answer yet, so that any order will do. In this one, requests whose ids
+            // follow each other are remembered together.
+            group.sort_unstable_by_key(|waiting| waiting.id);
             self.commit(group).await;
         }
     }

@@ -7,6 +7,7 @@ use std::io::Cursor;
 use oxigraph::store::Store;
 use oxrdf::{BlankNode, Literal, NamedNode, NamedOrBlankNode, Quad, Term};
 
+use super::request::Leaving;
 use super::snapshot::fuzzing::framed;
 use super::{Apply, Command, LogPosition, RESERVED_GRAPH, State, records, verify_snapshot};
 use crate::fuzzing::Input;
@@ -124,7 +125,7 @@ pub fn store_records(data: &[u8]) {
     let mut writing = copy.start_transaction().expect("a transaction");
     records::write_changes(&mut writing, None, &read.status);
     let requests: Vec<_> = read.requests.iter().collect();
-    records::write_requests(&mut writing, &[], None, &requests);
+    records::write_requests(&mut writing, &Leaving::default(), &requests);
     writing.commit().expect("a commit in memory");
     let reading = copy.start_transaction().expect("a transaction");
     assert_eq!(

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
@@ -56,11 +58,16 @@ impl RequestId {
         [(number >> 64) as u64, number as u64]
     }
 
-    /// An id that nobody else has: 80 random bits, as nothing has to be said of the content. So
-    /// few that two of them fit into one record of the store.
-    pub fn random() -> Self {
-        let key = u128::from(rand::random::<u64>());
-        Self::from_number(key << 64 | u128::from(rand::random::<u16>()))
+    /// An id that nobody else has. Those of one process follow each other, so that the store can
+    /// remember many of them in one record.
+    pub fn unique() -> Self {
+        /// The key of the next, and the content of all.
+        static NEXT: LazyLock<(AtomicU64, u64)> =
+            LazyLock::new(|| (AtomicU64::new(rand::random()), rand::random()));
+        let (next_key, content) = &*NEXT;
+        // Past the last number it begins again.
+        let key = next_key.fetch_add(1, Ordering::Relaxed);
+        Self::from_number(u128::from(key) << 64 | u128::from(*content))
     }
 
     pub(crate) fn number(self) -> u128 {
@@ -142,10 +149,17 @@ impl RequestPlace {
         let next = Self(self.0 + 1);
         (next.log_index() == self.log_index()).then_some(next)
     }
+}
 
-    pub(crate) fn is_even(self) -> bool {
-        self.0.is_multiple_of(2)
-    }
+/// A request that is remembered.
+pub(crate) type Remembered = (RequestId, RequestPlace);
+
+/// Requests that leave the table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Leaving {
+    pub(crate) requests: Vec<Remembered>,
+    /// Those that stay of the entry of the last that leaves.
+    pub(crate) staying: Vec<Remembered>,
 }
 
 /// The last requests in the order in which they were applied.
@@ -195,19 +209,16 @@ impl RequestTable {
             .then_some(Self { places, order })
     }
 
-    /// The requests that leave the table when `incoming` more are added, and the oldest of those
-    /// that stay.
-    pub(crate) fn leaving(
-        &self,
-        incoming: usize,
-    ) -> (
-        Vec<(RequestId, RequestPlace)>,
-        Option<(RequestId, RequestPlace)>,
-    ) {
+    /// The requests that leave the table when `incoming` more are added.
+    pub(crate) fn leaving(&self, incoming: usize) -> Leaving {
         let excess = (self.order.len() + incoming).saturating_sub(REMEMBERED_REQUESTS);
-        let mut requests = self.iter();
-        let leaving = requests.by_ref().take(excess).collect();
-        (leaving, requests.next())
+        let mut all = self.iter();
+        let requests: Vec<Remembered> = all.by_ref().take(excess).collect();
+        let last = requests.last().map(|(_, place)| place.log_index());
+        let staying = all
+            .take_while(|(_, place)| Some(place.log_index()) == last)
+            .collect();
+        Leaving { requests, staying }
     }
 
     /// Adds requests that follow all those in the table; the oldest leave.
@@ -237,7 +248,7 @@ mod tests {
         assert_eq!(id.to_string(), "ba7816bf8f01cfea2a2a2a2a2a2a2a2a");
         assert_eq!(id.key(), RequestId::of_key("abc", &[0; 32]).key());
         assert_ne!(id.key(), RequestId::of_key("abd", &[0x2a; 32]).key());
-        assert_ne!(RequestId::random(), RequestId::random());
+        assert_ne!(RequestId::unique(), RequestId::unique());
     }
 
     #[test]
@@ -256,9 +267,10 @@ mod tests {
             .map(|number| (id(number), place(number)))
             .collect();
         table.append(&all);
-        assert_eq!(table.leaving(0), (vec![], Some((id(0), place(0)))));
-        let leaving = vec![(id(0), place(0)), (id(1), place(1))];
-        assert_eq!(table.leaving(2), (leaving, Some((id(2), place(2)))));
+        assert_eq!(table.leaving(0), Leaving::default());
+        let leaving = table.leaving(2);
+        assert_eq!(leaving.requests, [(id(0), place(0)), (id(1), place(1))]);
+        assert!(leaving.staying.is_empty());
         let more = REMEMBERED_REQUESTS;
         table.append(&[(id(more), place(more)), (id(more + 1), place(more + 1))]);
         assert_eq!(table.len(), REMEMBERED_REQUESTS);

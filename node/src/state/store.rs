@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::apply::{Apply, Batch, Outcome};
 use super::records::{self, Records};
-use super::request::{RequestId, RequestOutcome, RequestTable};
+use super::request::{Leaving, RequestId, RequestOutcome, RequestTable};
 use super::snapshot::{self, SnapshotSummary};
 use super::view::{Folder, Generation, Reading, View};
 use super::{Damage, Digest, LogPosition, StateError, folder};
@@ -98,7 +98,7 @@ pub struct State {
     broken: AtomicBool,
     /// A commit found no space: whether it is in the store after all is looked up before the next.
     doubtful: AtomicBool,
-    /// Quads and requests that were changed since the last flush was begun.
+    /// Quads and records of requests that were changed since the last flush was begun.
     unflushed_changes: AtomicU64,
     is_flushing: AtomicBool,
 }
@@ -277,7 +277,7 @@ impl State {
         }
         let mut outcomes = Vec::with_capacity(entries.len());
         let mut digests = Vec::with_capacity(entries.len());
-        let (status, added, leaving, oldest, changed_quads) = {
+        let (status, added, leaving, changed_quads) = {
             // Only the holder of the writer lock changes the table: reading it does not wait.
             let published = self.published();
             let mut batch = Batch::new(&mut transaction, &published.requests, (*before).clone());
@@ -287,12 +287,12 @@ impl State {
             }
             let changed_quads = batch.changed_quads;
             let (status, added) = (batch.status, batch.added_requests);
-            let (leaving, oldest) = published.requests.leaving(added.len());
-            (status, added, leaving, oldest, changed_quads)
+            let leaving = published.requests.leaving(added.len());
+            (status, added, leaving, changed_quads)
         };
         // More requests than the table remembers: those that would leave at once never enter.
         let entering = &added[added.len().saturating_sub(super::REMEMBERED_REQUESTS)..];
-        records::write_requests(&mut transaction, &leaving, oldest, entering);
+        let changed_records = records::write_requests(&mut transaction, &leaving, entering);
         records::write_changes(&mut transaction, Some(&before), &status);
         if let Err(error) = view.generation.commit(transaction, Arc::new(status)) {
             let doubt = if error.is_out_of_space() {
@@ -304,7 +304,7 @@ impl State {
             return Err(error);
         }
         self.unflushed_changes
-            .fetch_add(changed_quads + entering.len() as u64, Ordering::Relaxed);
+            .fetch_add(changed_quads + changed_records as u64, Ordering::Relaxed);
         let mut published = self.published_mut();
         published.requests.append(entering);
         published.digests.extend(digests);
@@ -489,7 +489,7 @@ fn write_records(store: &Store, records: &Records) -> Result<(), StateError> {
     let mut transaction = store.start_transaction()?;
     let requests: Vec<_> = records.requests.iter().collect();
     records::write_changes(&mut transaction, None, &records.status);
-    records::write_requests(&mut transaction, &[], None, &requests);
+    records::write_requests(&mut transaction, &Leaving::default(), &requests);
     Ok(transaction.commit()?)
 }
 

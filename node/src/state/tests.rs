@@ -53,7 +53,7 @@ fn inserting(quads: impl IntoIterator<Item = Quad>) -> Effects {
 fn command(base_index: u64, effects: Effects) -> Apply {
     Apply::Command(Command {
         base_index,
-        requests: vec![(RequestId::random(), effects)],
+        requests: vec![(RequestId::unique(), effects)],
     })
 }
 
@@ -296,7 +296,7 @@ fn a_snapshot_and_a_scrub_at_once_never_wait_for_ever() {
 #[test]
 fn a_command_with_the_same_request_twice_is_a_conflict() {
     let (_folder, state) = opened();
-    let id = RequestId::random();
+    let id = RequestId::unique();
     let entry = Apply::Command(Command {
         base_index: 0,
         requests: vec![(id, inserting([number(1)])), (id, inserting([number(2)]))],

@@ -88,7 +88,7 @@ impl Bench {
             base_iri: None,
             using_graphs: None,
         };
-        self.database.write_now(RequestId::random(), write).unwrap();
+        self.database.write_now(RequestId::unique(), write).unwrap();
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {

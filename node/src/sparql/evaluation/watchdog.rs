@@ -43,8 +43,10 @@ struct Watched {
     number: u64,
     switch: Switch,
     deadline: Option<Instant>,
-    /// It is stopped when the process has more than this.
-    bound_bytes: u64,
+    /// How much the process may grow while it runs.
+    maximum_growth_bytes: u64,
+    /// It is stopped when the process has more than this, which is known from the first look on.
+    bound_bytes: Option<u64>,
     /// It runs away when the process grows by more than this after it was stopped.
     runaway_bytes: u64,
     /// When it was seen to have been asked to stop, and how much memory the process had then.
@@ -65,11 +67,14 @@ enum Verdict {
 impl Watched {
     /// Decides from the time, the memory that the process has, and what it may have at most.
     fn judge(&mut self, now: Instant, resident_bytes: u64, limit_bytes: Option<u64>) -> Verdict {
+        let bound_bytes = *self
+            .bound_bytes
+            .get_or_insert_with(|| bound(resident_bytes, self.maximum_growth_bytes, limit_bytes));
         if self.switch.reason().is_none() {
             if self.deadline.is_some_and(|deadline| now >= deadline) {
                 return Verdict::Stop(Stop::TimedOut);
             }
-            if resident_bytes > self.bound_bytes {
+            if resident_bytes > bound_bytes {
                 return Verdict::Stop(Stop::OutOfMemory);
             }
             return Verdict::Continue;
@@ -158,16 +163,12 @@ impl Drop for Watch {
 }
 
 /// Starts to watch an evaluation. What an earlier one used is no growth: allocators keep what was
-/// freed for later.
+/// freed for later. The growth is counted from the watchdog's first look on, so that evaluations
+/// that are over before it, as most are, do not have to ask the system.
 pub(in crate::sparql) fn watch(switch: &Switch, allowance: Allowance) -> Watch {
     let Some(watchdog) = &*WATCHDOG else {
         return Watch { number: 0 };
     };
-    let bound_bytes = bound(
-        memory::resident_bytes(),
-        allowance.maximum_growth_bytes,
-        memory::limit_bytes(),
-    );
     let mut evaluations = watchdog.lock();
     evaluations.last_number += 1;
     let number = evaluations.last_number;
@@ -175,7 +176,8 @@ pub(in crate::sparql) fn watch(switch: &Switch, allowance: Allowance) -> Watch {
         number,
         switch: switch.clone(),
         deadline: allowance.deadline,
-        bound_bytes,
+        maximum_growth_bytes: allowance.maximum_growth_bytes,
+        bound_bytes: None,
         runaway_bytes: RUNAWAY_BYTES.min(allowance.maximum_growth_bytes),
         stopped: None,
         is_cancelled: false,
@@ -187,10 +189,7 @@ pub(in crate::sparql) fn watch(switch: &Switch, allowance: Allowance) -> Watch {
 }
 
 /// How much the process may have while an evaluation runs.
-fn bound(resident: Option<u64>, maximum_growth: u64, limit: Option<u64>) -> u64 {
-    let Some(resident) = resident else {
-        return u64::MAX;
-    };
+fn bound(resident: u64, maximum_growth: u64, limit: Option<u64>) -> u64 {
     let own = resident.saturating_add(maximum_growth);
     let shared = limit.map_or(u64::MAX, |limit| {
         (limit / 100 * STOP_PERCENT).max(resident.saturating_add(LEAST_GROWTH_BYTES))
@@ -254,7 +253,8 @@ mod tests {
             number: 1,
             switch: Switch::default(),
             deadline,
-            bound_bytes,
+            maximum_growth_bytes: u64::MAX,
+            bound_bytes: Some(bound_bytes),
             runaway_bytes: RUNAWAY_BYTES,
             stopped: None,
             is_cancelled: false,
@@ -275,6 +275,20 @@ mod tests {
         assert_eq!(large.judge(now, MIB, None), Verdict::Continue);
         assert_eq!(
             large.judge(now, MIB + 1, None),
+            Verdict::Stop(Stop::OutOfMemory)
+        );
+    }
+
+    #[test]
+    fn growth_is_counted_from_the_first_look_on() {
+        let now = Instant::now();
+        let mut growing = watched(None, 0);
+        growing.maximum_growth_bytes = 200 * MIB;
+        growing.bound_bytes = None;
+        assert_eq!(growing.judge(now, 900 * MIB, None), Verdict::Continue);
+        assert_eq!(growing.judge(now, 1100 * MIB, None), Verdict::Continue);
+        assert_eq!(
+            growing.judge(now, 1101 * MIB, None),
             Verdict::Stop(Stop::OutOfMemory)
         );
     }
@@ -311,17 +325,13 @@ mod tests {
 
     #[test]
     fn the_memory_of_the_machine_or_the_container_bounds_all_evaluations_together() {
-        assert_eq!(bound(Some(100 * MIB), 1024 * MIB, None), 1124 * MIB);
+        assert_eq!(bound(100 * MIB, 1024 * MIB, None), 1124 * MIB);
         assert_eq!(
-            bound(Some(100 * MIB), 1024 * MIB, Some(1000 * MIB)),
+            bound(100 * MIB, 1024 * MIB, Some(1000 * MIB)),
             1000 * MIB / 100 * 75
         );
         // A process that fills its container all the same answers small queries.
-        assert_eq!(
-            bound(Some(900 * MIB), 1024 * MIB, Some(1000 * MIB)),
-            964 * MIB
-        );
-        assert_eq!(bound(Some(1), u64::MAX, Some(1)), u64::MAX);
-        assert_eq!(bound(None, 1, Some(1)), u64::MAX);
+        assert_eq!(bound(900 * MIB, 1024 * MIB, Some(1000 * MIB)), 964 * MIB);
+        assert_eq!(bound(1, u64::MAX, Some(1)), u64::MAX);
     }
 }

@@ -61,7 +61,7 @@ fn build(path: &Path) {
         .collect();
     let text = format!("INSERT DATA {{ {things} GRAPH <u:g> {{ {things} }} }}");
     let evaluation =
-        evaluate_group(&state, &[(RequestId::random(), update(text))], LIMITS).unwrap();
+        evaluate_group(&state, &[(RequestId::unique(), update(text))], LIMITS).unwrap();
     let command = Apply::Command(evaluation.command.unwrap());
     let position = LogPosition { term: 1, index: 1 };
     state.apply(&[(position, command)]).unwrap();

@@ -60,7 +60,7 @@ fn insert(state: &State, index: u64, base_index: u64, quads: usize) {
     let command = Command {
         base_index,
         requests: vec![(
-            RequestId::random(),
+            RequestId::unique(),
             Effects {
                 inserts,
                 ..Effects::default()

@@ -96,7 +96,7 @@ fn write(write: Write) {
 }
 
 fn evaluate(state: &State, write: Write) -> Option<Command> {
-    let writes = [(RequestId::random(), write)];
+    let writes = [(RequestId::unique(), write)];
     thread::scope(|scope| {
         thread::Builder::new()
             .stack_size(EVALUATION_STACK_BYTES / 4)

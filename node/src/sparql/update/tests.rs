@@ -50,7 +50,7 @@ fn upload(target: Target, media_type: &str, body: &str) -> Write {
 fn group(state: &State, writes: &[Write]) -> Evaluation {
     let writes: Vec<_> = writes
         .iter()
-        .map(|write| (RequestId::random(), write.clone()))
+        .map(|write| (RequestId::unique(), write.clone()))
         .collect();
     evaluate_group(state, &writes, EvaluationLimits::default()).unwrap()
 }
@@ -704,7 +704,7 @@ fn moved(operation: &str) -> Vec<String> {
     };
     let evaluation = evaluate_group(
         &state,
-        &[(RequestId::random(), write)],
+        &[(RequestId::unique(), write)],
         EvaluationLimits::default(),
     )
     .unwrap();
@@ -777,8 +777,8 @@ fn the_memory_of_an_update_is_bounded() {
          ORDER BY DESC(CONCAT(STR(?first), STR(?second), STR(?a), STR(?b))) LIMIT 1 } }",
     );
     let writes = [
-        (RequestId::random(), large),
-        (RequestId::random(), update("INSERT DATA { :a :q 1 }")),
+        (RequestId::unique(), large),
+        (RequestId::unique(), update("INSERT DATA { :a :q 1 }")),
     ];
     let evaluation = evaluate_group(&state, &writes, limits).unwrap();
     assert_eq!(evaluation.answers[0], Err(WriteError::OutOfMemory));
@@ -801,14 +801,14 @@ fn what_is_too_large_is_refused_and_the_others_go_on() {
         update(&format!("INSERT DATA {{ {quads} }}"))
     };
     let writes = [
-        (RequestId::random(), data(11)),
-        (RequestId::random(), data(10)),
+        (RequestId::unique(), data(11)),
+        (RequestId::unique(), data(10)),
         (
-            RequestId::random(),
+            RequestId::unique(),
             update("DELETE { ?s ?p ?o } INSERT { ?s :q ?o } WHERE { ?s ?p ?o }"),
         ),
         (
-            RequestId::random(),
+            RequestId::unique(),
             update("INSERT { ?s :q ?x } WHERE { ?s ?p ?o . ?x ?y ?z }"),
         ),
     ];
@@ -825,7 +825,7 @@ fn what_is_too_large_is_refused_and_the_others_go_on() {
     };
     let long = format!("INSERT DATA {{ :a :p \"{}\" }}", "x".repeat(200));
     let evaluation =
-        evaluate_group(&state, &[(RequestId::random(), update(&long))], bytes).unwrap();
+        evaluate_group(&state, &[(RequestId::unique(), update(&long))], bytes).unwrap();
     assert!(too_large(&evaluation.answers[0]));
 }
 
@@ -845,8 +845,8 @@ fn a_pattern_that_takes_too_long_is_stopped() {
     );
     let start = processor_time();
     let writes = [
-        (RequestId::random(), endless),
-        (RequestId::random(), update("INSERT DATA { :a :b :c }")),
+        (RequestId::unique(), endless),
+        (RequestId::unique(), update("INSERT DATA { :a :b :c }")),
     ];
     let evaluation = super::group::evaluate_here(&state, &writes, limits).unwrap();
     assert_eq!(
@@ -909,7 +909,7 @@ fn ten_thousand_triples_are_evaluated_in_well_under_a_second() {
         .map(|number| format!(":subject{number} :predicate \"object {number}\" . "))
         .collect();
     let text = update(&format!("INSERT DATA {{ {data} }}"));
-    let writes = [(RequestId::random(), text)];
+    let writes = [(RequestId::unique(), text)];
     let start = processor_time();
     let evaluation =
         super::group::evaluate_here(&state, &writes, EvaluationLimits::default()).unwrap();

@@ -15,7 +15,7 @@ use oxrdf::{
 };
 
 use super::effects::RESERVED;
-use super::request::{RequestId, RequestPlace, RequestTable};
+use super::request::{Leaving, Remembered, RequestTable};
 use super::{Digest, LogPosition, StateError, StateStatus};
 
 mod requests;
@@ -195,21 +195,21 @@ fn replace(transaction: &mut Transaction<'_>, old: &[Quad], new: &[Quad]) {
     }
 }
 
-/// Writes the requests that enter the table and removes those that leave it, of whom `oldest` is
-/// the first that stays.
+/// Writes the requests that enter the table and removes those that leave it; returns how many
+/// records changed.
 pub(crate) fn write_requests(
     transaction: &mut Transaction<'_>,
-    leaving: &[(RequestId, RequestPlace)],
-    oldest: Option<(RequestId, RequestPlace)>,
-    entering: &[(RequestId, RequestPlace)],
-) {
-    let (gone, new) = requests::changes(leaving, oldest, entering);
+    leaving: &Leaving,
+    entering: &[Remembered],
+) -> usize {
+    let (gone, new) = requests::changes(&leaving.requests, &leaving.staying, entering);
     for record in &gone {
         transaction.remove(record);
     }
     for record in &new {
         transaction.insert(record);
     }
+    gone.len() + new.len()
 }
 
 /// Whether this is the store in this state, which one record tells.
@@ -330,7 +330,7 @@ struct Reader {
     digest_low: Option<Ordered>,
     membership_bytes: Option<u64>,
     pieces: Vec<(u128, u128)>,
-    requests: Vec<(RequestId, RequestPlace)>,
+    requests: Vec<Remembered>,
 }
 
 impl Reader {
@@ -343,14 +343,9 @@ impl Reader {
             self.pieces.push((number.ok_or_else(malformed)?, piece));
             return Ok(());
         }
-        if predicate == requests::REQUEST {
+        if predicate == requests::REQUESTS {
             self.requests
-                .push(requests::read_single(quad).ok_or_else(malformed)?);
-            return Ok(());
-        }
-        if predicate == requests::TWO_REQUESTS {
-            self.requests
-                .extend(requests::read_pair(quad).ok_or_else(malformed)?);
+                .extend(requests::read(quad).ok_or_else(malformed)?);
             return Ok(());
         }
         let ordered = if predicate == COUNTS {
@@ -451,13 +446,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::state::request::{RequestId, RequestPlace};
 
     fn written(records: &Records) -> Store {
         let store = Store::new().unwrap();
         let mut transaction = store.start_transaction().unwrap();
         write_changes(&mut transaction, None, &records.status);
         let requests: Vec<_> = records.requests.iter().collect();
-        write_requests(&mut transaction, &[], None, &requests);
+        write_requests(&mut transaction, &Leaving::default(), &requests);
         transaction.commit().unwrap();
         store
     }

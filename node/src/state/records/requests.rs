@@ -1,113 +1,86 @@
-//! The records of the requests that are remembered: one for each, or one for two.
+//! The records of the requests that are remembered: one for each run of them.
 //!
-//! Two that follow each other in an entry share a record when neither has more than 16 bits of
-//! content, as those that clients gave no key have: each record costs fifteen writes to the store's
-//! indexes until it is gone, more than a quad of a client. Which requests share one follows from
-//! their places alone: a request of an even place and the next one, as long as both are remembered.
+//! A run are requests at neighbouring places of an entry whose keys follow each other and that have
+//! the same content, as the ids have that a node gives one after the other. Each record costs fifteen
+//! writes to the store's indexes until it is gone, more than a quad of a client does. What is a run
+//! follows from the requests that are remembered, and from nothing else.
 
 use oxrdf::{NamedNodeRef, Quad};
 
-use super::{Ordered, halves, ordered, ordered_record, record, wide_number_of};
-use crate::state::request::{RequestId, RequestPlace};
+use super::{halves, ordered, record, subject_number_of, wide_number_of};
+use crate::state::request::{Remembered, RequestId, RequestPlace};
 
-pub(super) const REQUEST: NamedNodeRef<'_> =
-    NamedNodeRef::new_unchecked("urn:quadraft:reserved:request");
-pub(super) const TWO_REQUESTS: NamedNodeRef<'_> =
-    NamedNodeRef::new_unchecked("urn:quadraft:reserved:twoRequests");
+pub(super) const REQUESTS: NamedNodeRef<'_> =
+    NamedNodeRef::new_unchecked("urn:quadraft:reserved:requests");
 
-/// The most content of a request that shares a record.
-const SHORT_CONTENT_BITS: u32 = 16;
+/// The object begins with enough of the log index to sort by, and the length of the run less one.
+const INDEX_BITS: u32 = 32;
+const LENGTH_BITS: u32 = 16;
+const UNUSED_BITS: u32 = 64 - INDEX_BITS - LENGTH_BITS;
 
-type Remembered = (RequestId, RequestPlace);
+fn low_bits(number: u64, bits: u32) -> u64 {
+    number & ((1 << bits) - 1)
+}
 
-fn single(id: RequestId, place: RequestPlace) -> Quad {
+/// The record of a run that begins with this request and has so many more.
+fn record_of((id, place): Remembered, more: u64) -> Quad {
     let (key, content) = halves(id.number());
-    ordered_record(place.number(), REQUEST, key, content)
-}
-
-/// What the object begins with: enough of the log index for the records to sort by it.
-fn short_order(place: RequestPlace) -> u32 {
-    // The cast takes the lower half.
-    #[allow(clippy::cast_possible_truncation)]
-    let order = place.log_index() as u32;
-    order
-}
-
-fn pair((first, place): Remembered, (second, _): Remembered) -> Quad {
-    let (first_key, first_content) = halves(first.number());
-    let (second_key, second_content) = halves(second.number());
-    let contents = first_content << SHORT_CONTENT_BITS | second_content;
-    let order = u64::from(short_order(place)) << (2 * SHORT_CONTENT_BITS);
+    let order = low_bits(place.log_index(), INDEX_BITS) << LENGTH_BITS | more;
     record(
-        ordered(place.number(), first_key),
-        TWO_REQUESTS,
-        ordered(order | contents, second_key),
+        ordered(place.number(), key),
+        REQUESTS,
+        ordered(order << UNUSED_BITS, content),
     )
 }
 
-/// The two requests of such a record.
-pub(super) fn read_pair(quad: &Quad) -> Option<[Remembered; 2]> {
-    let (order, first_key) = halves(super::subject_number_of(quad)?);
-    let (rest, second_key) = halves(wide_number_of(&quad.object)?);
-    let first = RequestPlace::from_number(order)?;
-    let second = first.next().filter(|_| first.is_even())?;
-    if rest >> (2 * SHORT_CONTENT_BITS) != u64::from(short_order(first)) {
-        return None;
+/// The requests of a record, if it is one.
+pub(super) fn read(quad: &Quad) -> Option<Vec<Remembered>> {
+    let (place, key) = halves(subject_number_of(quad)?);
+    let (order, content) = halves(wide_number_of(&quad.object)?);
+    let more = low_bits(order >> UNUSED_BITS, LENGTH_BITS);
+    let id = |key: u64| RequestId::from_number(u128::from(key) << 64 | u128::from(content));
+    let first = (id(key), RequestPlace::from_number(place)?);
+    let mut requests = vec![first];
+    for number in 1..=more {
+        let place = requests.last()?.1.next()?;
+        requests.push((id(key.wrapping_add(number)), place));
     }
-    let short = (1 << SHORT_CONTENT_BITS) - 1;
-    let id =
-        |key, content| RequestId::from_number(u128::from(key) << 64 | u128::from(content & short));
-    Some([
-        (id(first_key, rest >> SHORT_CONTENT_BITS), first),
-        (id(second_key, rest), second),
-    ])
+    (record_of(first, more) == *quad).then_some(requests)
 }
 
-/// The request of a record of one.
-pub(super) fn read_single(quad: &Quad) -> Option<Remembered> {
-    let record = Ordered::of(quad)?;
-    let place = RequestPlace::from_number(record.order)?;
-    Some((RequestId::from_number(record.number()), place))
-}
-
-/// Whether the two share a record while both are remembered.
-fn share((first, place): Remembered, (second, next): Remembered) -> bool {
-    let is_short = |id: RequestId| halves(id.number()).1 >> SHORT_CONTENT_BITS == 0;
-    place.is_even() && place.next() == Some(next) && is_short(first) && is_short(second)
+/// Whether the second continues the run of the first.
+fn follows((first, place): Remembered, (second, next): Remembered) -> bool {
+    let (key, content) = halves(first.number());
+    place.next() == Some(next) && halves(second.number()) == (key.wrapping_add(1), content)
 }
 
 /// The records of requests that are next to each other in the table.
 fn records_of(requests: &[Remembered]) -> Vec<Quad> {
-    let mut records = Vec::with_capacity(requests.len());
-    let mut rest = requests;
-    while let [first, others @ ..] = rest {
-        rest = others;
-        match others {
-            [second, others @ ..] if share(*first, *second) => {
-                records.push(pair(*first, *second));
-                rest = others;
-            }
-            _ => records.push(single(first.0, first.1)),
-        }
-    }
-    records
+    requests
+        .chunk_by(|first, second| follows(*first, *second))
+        // An entry has no more places than a run can have requests.
+        .map(|run| record_of(run[0], run.len() as u64 - 1))
+        .collect()
 }
 
-/// The records that go and those that come when the oldest requests leave, of whom `oldest` is the
-/// first that stays, and others enter.
+/// The records that go and those that come when the oldest requests leave and others enter.
+/// `staying` are those that stay of the entry of the last that leaves: a run may lose its first.
 pub(super) fn changes(
     leaving: &[Remembered],
-    oldest: Option<Remembered>,
+    staying: &[Remembered],
     entering: &[Remembered],
 ) -> (Vec<Quad>, Vec<Quad>) {
-    let parted = match (leaving.last(), oldest) {
-        (Some(last), Some(oldest)) if share(*last, oldest) => Some(oldest),
-        _ => None,
-    };
-    let gone: Vec<Remembered> = leaving.iter().copied().chain(parted).collect();
-    let mut new = records_of(entering);
-    new.extend(parted.map(|(id, place)| single(id, place)));
-    (records_of(&gone), new)
+    let mut parted = leaving.last().map(|last| vec![*last]).unwrap_or_default();
+    for request in staying {
+        if parted.last().is_none_or(|last| !follows(*last, *request)) {
+            break;
+        }
+        parted.push(*request);
+    }
+    let rest = parted.get(1..).unwrap_or_default();
+    let gone = records_of(&[leaving, rest].concat());
+    let new = [records_of(rest), records_of(entering)].concat();
+    (gone, new)
 }
 
 #[cfg(test)]
@@ -120,57 +93,65 @@ mod tests {
 
     use super::*;
 
-    fn read(quad: &Quad) -> Vec<Remembered> {
-        if quad.predicate.as_ref() == TWO_REQUESTS {
-            read_pair(quad).unwrap().to_vec()
-        } else {
-            vec![read_single(quad).unwrap()]
-        }
-    }
-
     #[test]
-    fn requests_without_a_key_of_a_client_take_half_a_record_each() {
-        let requests: Vec<Remembered> = (0..64)
-            .map(|number| {
-                (
-                    RequestId::random(),
-                    RequestPlace::new(1 << 40, number).unwrap(),
-                )
-            })
-            .collect();
-        assert_eq!(records_of(&requests).len(), 32);
-        let with_key = RequestId::of_key("k", &[0xff; 32]);
-        let place = |number| RequestPlace::new(1, number).unwrap();
-        let mixed = [(with_key, place(0)), (RequestId::random(), place(1))];
+    fn ids_that_a_node_gives_one_after_the_other_share_a_record() {
+        let ids: Vec<RequestId> = (0..64).map(|_| RequestId::unique()).collect();
+        let place = |number| RequestPlace::new(1 << 40, number).unwrap();
+        let requests: Vec<Remembered> = ids.into_iter().zip((0..64).map(place)).collect();
+        // Other tests take ids meanwhile.
+        assert!(records_of(&requests).len() < 16);
+        let with_key = |key| RequestId::of_key(key, &[0xff; 32]);
+        let mixed = [(with_key("a"), place(0)), (with_key("b"), place(1))];
         assert_eq!(records_of(&mixed).len(), 2);
     }
 
+    #[test]
+    fn a_record_that_says_what_cannot_be_is_not_read() {
+        let last = RequestPlace::new(7, (1 << 16) - 1).unwrap();
+        let id = RequestId::unique();
+        assert_eq!(read(&record_of((id, last), 0)), Some(vec![(id, last)]));
+        assert_eq!(read(&record_of((id, last), 1)), None);
+        let first = RequestPlace::new(7, 0).unwrap();
+        let (key, content) = halves(id.number());
+        let of_another_entry = record(
+            ordered(first.number(), key),
+            REQUESTS,
+            ordered(8 << (LENGTH_BITS + UNUSED_BITS), content),
+        );
+        assert_eq!(read(&of_another_entry), None);
+    }
+
+    /// Few keys and contents, so that there are runs, also beyond the largest key.
     fn any_id() -> impl Strategy<Value = RequestId> {
-        let content = prop_oneof![
-            3 => 0..1_u64 << 16,
-            1 => any::<u64>(),
-        ];
-        (any::<u64>(), content).prop_map(|(key, content)| {
+        (0..8_u64, 0..2_u64).prop_map(|(key, content)| {
+            let key = key.wrapping_sub(4);
             RequestId::from_number(u128::from(key) << 64 | u128::from(content))
         })
     }
 
+    fn any_ids() -> impl Strategy<Value = Vec<RequestId>> {
+        let run = (any_id(), 1..8_u64).prop_map(|(first, length)| {
+            let (key, content) = halves(first.number());
+            (0..length)
+                .map(|number| key.wrapping_add(number))
+                .map(|key| RequestId::from_number(u128::from(key) << 64 | u128::from(content)))
+                .collect::<Vec<_>>()
+        });
+        prop_oneof![prop::collection::vec(any_id(), 0..6), run]
+    }
+
     /// The requests of entries, in order.
     fn any_table() -> impl Strategy<Value = Vec<Remembered>> {
-        (
-            0_u64..1 << 46,
-            prop::collection::vec(prop::collection::vec(any_id(), 0..6), 1..6),
-        )
-            .prop_map(|(start, entries)| {
-                let entries = entries.into_iter().zip(start..);
-                entries
-                    .flat_map(|(ids, index)| {
-                        ids.into_iter()
-                            .enumerate()
-                            .map(move |(place, id)| (id, RequestPlace::new(index, place).unwrap()))
-                    })
-                    .collect()
-            })
+        (0_u64..1 << 46, prop::collection::vec(any_ids(), 1..6)).prop_map(|(start, entries)| {
+            let entries = entries.into_iter().zip(start..);
+            entries
+                .flat_map(|(ids, index)| {
+                    ids.into_iter()
+                        .enumerate()
+                        .map(move |(place, id)| (id, RequestPlace::new(index, place).unwrap()))
+                })
+                .collect()
+        })
     }
 
     proptest! {
@@ -185,15 +166,25 @@ mod tests {
             cuts.sort_unstable();
             let mut from = 0;
             for to in cuts {
-                let oldest = table.get(to).copied();
-                let (gone, new) = changes(&table[from..to], oldest, &[]);
+                let leaving = &table[from..to];
+                let staying: Vec<Remembered> = table[to..]
+                    .iter()
+                    .copied()
+                    .take_while(|(_, place)| {
+                        leaving.last().is_some_and(|(_, last)| last.log_index() == place.log_index())
+                    })
+                    .collect();
+                let (gone, new) = changes(leaving, &staying, &[]);
                 for record in &gone {
                     prop_assert!(kept.remove(record), "{record} was not there");
                 }
-                kept.extend(new);
-                let mut read: Vec<Remembered> = kept.iter().flat_map(read).collect();
-                read.sort_unstable_by_key(|(_, place)| *place);
-                prop_assert_eq!(&read, &table[to..]);
+                for record in new {
+                    prop_assert!(kept.insert(record), "a record was there already");
+                }
+                let mut all: Vec<Remembered> = kept.iter().flat_map(|quad| read(quad).unwrap()).collect();
+                all.sort_unstable_by_key(|(_, place)| *place);
+                prop_assert_eq!(&all, &table[to..]);
+                prop_assert_eq!(kept.len(), records_of(&table[to..]).len());
                 from = to;
             }
         }
