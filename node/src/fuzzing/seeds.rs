@@ -45,7 +45,7 @@ pub(super) fn seeds(target: &str) -> Vec<Vec<u8>> {
             .map(|text| text.as_bytes().to_vec())
             .collect(),
         "sparql_update" => updates(),
-        "store_records" => vec![records()],
+        "store_records" => vec![crate::state::fuzzing::records_seed()],
         "twin" => twins(),
         _ => Vec::new(),
     }
@@ -218,28 +218,6 @@ fn frames() -> Vec<u8> {
 }
 
 /// The records of a state: what is stored of each, by the numbers of their names.
-fn records() -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let singles: [(u8, u64); 6] = [(0, 1), (1, 2), (2, 9), (3, 4), (4, 7), (7, 4)];
-    for (name, value) in singles {
-        bytes.push(name);
-        bytes.extend_from_slice(&value.to_le_bytes());
-    }
-    for name in [5, 6] {
-        bytes.push(name + 11);
-        bytes.extend_from_slice(&3_u128.to_le_bytes());
-    }
-    // A piece of the membership, three bytes long, and a request.
-    bytes.push(8 + 11 + 11 * 12);
-    bytes.extend_from_slice(&0_u64.to_le_bytes());
-    bytes
-        .extend_from_slice(&(u128::from_be_bytes(*b"abc\0\0\0\0\0\0\0\0\0\0\0\0\0")).to_le_bytes());
-    bytes.push(9 + 11 * 12);
-    bytes.extend_from_slice(&5_u64.to_le_bytes());
-    bytes.extend_from_slice(&(7_u64 << 16).to_le_bytes());
-    bytes
-}
-
 fn segments() -> Vec<Vec<u8>> {
     let change = |kind: u8, segment: u8, place: u32, rest: &[u8]| {
         [&[kind, segment], place.to_le_bytes().as_slice(), rest].concat()

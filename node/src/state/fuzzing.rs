@@ -82,26 +82,27 @@ pub fn snapshot(data: &[u8]) {
 /// The store's own records: quads of the reserved graph, each a byte for subject and predicate and
 /// then numbers.
 ///
-/// Records that are read are in order, and what is written of them is read again.
-pub fn store_records(data: &[u8]) {
-    const NAMES: [&str; 9] = [
-        "format",
-        "appliedTerm",
-        "counts",
-        "digestHigh",
-        "digestLow",
-        "membershipBytes",
-        "membershipPiece",
-        "request",
-        "unknown",
-    ];
+const RECORD_NAMES: [&str; 9] = [
+    "format",
+    "appliedTerm",
+    "counts",
+    "digestHigh",
+    "digestLow",
+    "membershipBytes",
+    "membershipPiece",
+    "requests",
+    "unknown",
+];
+
+/// A store with the records that the bytes say.
+fn store_of(data: &[u8]) -> Store {
     let store = Store::new().expect("an empty store opens");
     let mut input = Input::new(data);
     let reserved = NamedNode::new_unchecked(RESERVED_GRAPH);
     let mut transaction = store.start_transaction().expect("a transaction");
     while !input.is_empty() {
         let kinds = input.byte();
-        let name = NAMES[usize::from(kinds) % NAMES.len()];
+        let name = RECORD_NAMES[usize::from(kinds) % RECORD_NAMES.len()];
         let subject: NamedOrBlankNode = if kinds & 0x80 == 0 {
             reserved.clone().into()
         } else {
@@ -116,6 +117,51 @@ pub fn store_records(data: &[u8]) {
         transaction.insert(&Quad::new(subject, predicate, object, reserved.clone()));
     }
     transaction.commit().expect("a commit in memory");
+    store
+}
+
+/// Bytes that say a whole set of records, as they are after entry 9.
+#[cfg(test)]
+pub(crate) fn records_seed() -> Vec<u8> {
+    let kinds = |name: &str, is_ordered: bool| -> u8 {
+        (0..=u8::MAX)
+            .find(|kinds| {
+                RECORD_NAMES[usize::from(*kinds) % RECORD_NAMES.len()] == name
+                    && kinds / 9 % 3 == u8::from(is_ordered)
+                    && (kinds & 0x80 != 0) == is_ordered
+            })
+            .expect("every kind of record has a byte")
+    };
+    let mut bytes = Vec::new();
+    for (name, value) in [
+        ("format", 3_u64),
+        ("appliedTerm", 2),
+        ("membershipBytes", 4),
+    ] {
+        bytes.push(kinds(name, false));
+        bytes.extend_from_slice(&value.to_le_bytes());
+    }
+    let piece = u128::from_be_bytes(*b"abc\0\0\0\0\0\0\0\0\0\0\0\0\0");
+    let ordered = |order: u64, value: u128| u128::from(order) << 64 | value;
+    // Two requests of entry 5.
+    let run = 5 << 32 | 1 << 16;
+    for (name, subject, object) in [
+        ("counts", ordered(10, 4), ordered(10, 7)),
+        ("digestHigh", ordered(10, 1), ordered(10, 2)),
+        ("digestLow", ordered(10, 3), ordered(10, 4)),
+        ("membershipPiece", 0, piece),
+        ("requests", ordered(5 << 16, 7), ordered(run, 9)),
+    ] {
+        bytes.push(kinds(name, true));
+        bytes.extend_from_slice(&subject.to_le_bytes());
+        bytes.extend_from_slice(&object.to_le_bytes());
+    }
+    bytes
+}
+
+/// Records that are read are in order, and what is written of them is read again.
+pub fn store_records(data: &[u8]) {
+    let store = store_of(data);
     let transaction = store.start_transaction().expect("a transaction");
     let Ok(Some(read)) = records::read_all(&transaction) else {
         return;
@@ -132,4 +178,21 @@ pub fn store_records(data: &[u8]) {
         records::read_all(&reading).expect("what was written is read"),
         Some(read)
     );
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// Otherwise the target would refuse everything, and try nothing.
+    #[test]
+    fn the_seed_of_the_records_is_read() {
+        let store = store_of(&records_seed());
+        let transaction = store.start_transaction().unwrap();
+        let records = records::read_all(&transaction).unwrap().unwrap();
+        assert_eq!(records.requests.len(), 2);
+        assert_eq!(records.status.membership, Some(b"abc".to_vec()));
+    }
 }

@@ -15,7 +15,7 @@ use oxrdf::{
 };
 
 use super::effects::RESERVED;
-use super::request::{Leaving, Remembered, RequestTable};
+use super::request::{Leaving, REMEMBERED_REQUESTS, Remembered, RequestTable};
 use super::{Digest, LogPosition, StateError, StateStatus};
 
 mod requests;
@@ -346,7 +346,12 @@ impl Reader {
         if predicate == requests::REQUESTS {
             self.requests
                 .extend(requests::read(quad).ok_or_else(malformed)?);
-            return Ok(());
+            // Few bytes may say many requests.
+            return if self.requests.len() > REMEMBERED_REQUESTS {
+                Err(inconsistent("there are too many requests"))
+            } else {
+                Ok(())
+            };
         }
         let ordered = if predicate == COUNTS {
             Some(&mut self.counts)

@@ -1,6 +1,6 @@
 //! The records of the requests that are remembered: one for each run of them.
 //!
-//! A run are requests at neighbouring places of an entry whose keys follow each other and that have
+//! A run is requests at neighbouring places of an entry whose keys follow each other and that have
 //! the same content, as the ids have that a node gives one after the other. Each record costs fifteen
 //! writes to the store's indexes until it is gone, more than a quad of a client does. What is a run
 //! follows from the requests that are remembered, and from nothing else.
