@@ -1,5 +1,6 @@
 //! Updates as clients feel them: whole requests over HTTP, in a closed loop.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,50 +22,86 @@ pub struct UpdatePlan {
     pub members: Vec<usize>,
     /// How many clients write at a time, all at the leader.
     pub clients: Vec<usize>,
+    /// In each run.
     pub updates: u64,
+    /// Runs of each cluster with each number of clients, in turn.
+    pub rounds: usize,
 }
 
-/// Measures how many updates a second there are in each tenth of a run, as a table in Markdown.
+/// The figures of one run.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    /// Updates a second in the first and the last tenth.
+    first: f64,
+    last: f64,
+    p50: Duration,
+    p99: Duration,
+}
+
+/// Measures how many updates a second there are in each tenth of a run, as a table in Markdown: for
+/// each figure the median of all rounds, for the ratio the lowest and the highest too.
 ///
 /// # Errors
 /// When a cluster does not come up, or an update is not acknowledged.
 pub async fn measure_updates(plan: &UpdatePlan, say: fn(&str)) -> Result<String, String> {
+    let mut runs: BTreeMap<(usize, usize), Vec<Run>> = BTreeMap::new();
+    for round in 1..=plan.rounds {
+        for &members in &plan.members {
+            for &clients in &plan.clients {
+                let run = run_updates(plan, members, clients).await?;
+                say(&format!(
+                    "round {round} of {}, {members} members, {clients} clients: {:.0}/s, {:.0}/s in \
+                     the end: {:.2}",
+                    plan.rounds,
+                    run.first,
+                    run.last,
+                    run.last / run.first
+                ));
+                runs.entry((members, clients)).or_default().push(run);
+            }
+        }
+    }
+    Ok(table(&runs))
+}
+
+fn table(runs: &BTreeMap<(usize, usize), Vec<Run>>) -> String {
     let heading = [
         "members",
         "clients",
         "first tenth, /s",
         "last tenth, /s",
         "last / first",
+        "of all rounds",
         "p50, ms",
         "p99, ms",
     ];
-    let mut rows = Vec::new();
-    for &members in &plan.members {
-        for &clients in &plan.clients {
-            say(&format!(
-                "{} updates, {clients} clients, {members} members",
-                plan.updates
-            ));
-            let times = run_updates(plan, members, clients).await?;
-            let rates = rates_of_tenths(&times);
-            say(&format!("each tenth, /s: {rates:.0?}"));
-            let (first, last) = (rates[0], rates[rates.len() - 1]);
-            let mut took: Vec<_> = times.iter().map(|(_, took)| *took).collect();
-            took.sort();
-            let ms = |place: usize| format!("{:.2}", took[place].as_secs_f64() * 1000.0);
-            rows.push(vec![
+    let rows: Vec<_> = runs
+        .iter()
+        .map(|((members, clients), runs)| {
+            let all = |figure: fn(&Run) -> f64| {
+                let mut figures: Vec<_> = runs.iter().map(figure).collect();
+                figures.sort_by(f64::total_cmp);
+                figures
+            };
+            let median = |figure| {
+                let figures = all(figure);
+                figures[figures.len() / 2]
+            };
+            let ratio = |run: &Run| run.last / run.first;
+            let ratios = all(ratio);
+            vec![
                 members.to_string(),
                 clients.to_string(),
-                format!("{first:.0}"),
-                format!("{last:.0}"),
-                format!("{:.2}", last / first),
-                ms(took.len() / 2),
-                ms(took.len() * 99 / 100),
-            ]);
-            say(&rows[rows.len() - 1].join(" | "));
-        }
-    }
-    Ok(markdown_table(&heading.map(str::to_owned), &rows))
+                format!("{:.0}", median(|run| run.first)),
+                format!("{:.0}", median(|run| run.last)),
+                format!("{:.2}", median(ratio)),
+                format!("{:.2} to {:.2}", ratios[0], ratios[ratios.len() - 1]),
+                format!("{:.2}", median(|run| run.p50.as_secs_f64() * 1e3)),
+                format!("{:.2}", median(|run| run.p99.as_secs_f64() * 1e3)),
+            ]
+        })
+        .collect();
+    markdown_table(&heading.map(str::to_owned), &rows)
 }
 
 /// Updates a second in each tenth of the updates.
@@ -83,12 +120,8 @@ fn rates_of_tenths(times: &[(Instant, Duration)]) -> Vec<f64> {
         .collect()
 }
 
-/// When each update was acknowledged, in order, and how long it took.
-async fn run_updates(
-    plan: &UpdatePlan,
-    members: usize,
-    clients: usize,
-) -> Result<Vec<(Instant, Duration)>, String> {
+/// A new cluster is started for each run.
+async fn run_updates(plan: &UpdatePlan, members: usize, clients: usize) -> Result<Run, String> {
     let folder = plan.folder.join(format!("updates-{members}-{clients}"));
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
@@ -121,6 +154,7 @@ async fn run_updates(
             }
         });
     }
+    // When each update was acknowledged, and how long it took.
     let mut all = Vec::new();
     while let Some(times) = running.join_next().await {
         let times: Result<Vec<_>, String> = times.map_err(|error| error.to_string())?;
@@ -129,7 +163,15 @@ async fn run_updates(
     all.sort();
     drop(nodes);
     let _ = std::fs::remove_dir_all(&folder);
-    Ok(all)
+    let rates = rates_of_tenths(&all);
+    let mut took: Vec<_> = all.into_iter().map(|(_, took)| took).collect();
+    took.sort();
+    Ok(Run {
+        first: rates[0],
+        last: rates[rates.len() - 1],
+        p50: took[took.len() / 2],
+        p99: took[took.len() * 99 / 100],
+    })
 }
 
 async fn start(folder: &std::path::Path, members: usize) -> Result<Vec<LocalNode>, String> {

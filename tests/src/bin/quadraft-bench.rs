@@ -79,6 +79,9 @@ enum Figure {
         clients: Vec<usize>,
         #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(100..))]
         updates: u64,
+        /// Runs of each; medians are printed
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+        rounds: u16,
     },
     /// How long queries take to one client at a single node and at Oxigraph's server in turn: a table
     /// in Markdown
@@ -144,12 +147,14 @@ async fn main() -> ExitCode {
             members,
             clients,
             updates,
+            rounds,
         } => {
             let plan = UpdatePlan {
                 folder,
                 members,
                 clients,
                 updates,
+                rounds: rounds.into(),
             };
             measure_updates(&plan, say).await
         }
