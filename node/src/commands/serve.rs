@@ -1,6 +1,6 @@
 //! `serve`: opens the volume, joins or forms its cluster, and serves until it is told to stop.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -194,10 +194,21 @@ fn space_limits(arguments: &ServeArguments) -> SpaceLimits {
     )
 }
 
+/// Listens on an address. All addresses of a machine without IPv6 are those of IPv4.
 async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| ServeError::Listen { address, source })
+    let bound = match TcpListener::bind(address).await {
+        Err(error) if address.is_ipv6() && address.ip().is_unspecified() && lacks_ipv6(&error) => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    };
+    bound.map_err(|source| ServeError::Listen { address, source })
+}
+
+fn lacks_ipv6(error: &std::io::Error) -> bool {
+    let unsupported = rustix::io::Errno::AFNOSUPPORT.raw_os_error();
+    error.raw_os_error() == Some(unsupported)
+        || error.kind() == std::io::ErrorKind::AddrNotAvailable
 }
 
 /// Becomes true when the process is told to stop.

@@ -45,6 +45,8 @@ struct Heard {
     applied: Option<Instant>,
     /// Everything acknowledged before this is in the entries up to this one.
     waiting: VecDeque<(u64, Instant)>,
+    /// The last entry that a leader had applied when it was heard last.
+    leader_applied_index: u64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -90,6 +92,11 @@ impl Freshness {
     }
 
     fn note_leader_at(&self, now: Instant, message: &v1::Freshness) {
+        // Of messages that overtake each other the furthest counts: what is applied stays applied.
+        {
+            let mut heard = lock(&self.heard);
+            heard.leader_applied_index = heard.leader_applied_index.max(message.applied_index);
+        }
         let as_of = message.quorum_age_ms.and_then(|age_ms| {
             let answered = message.answered_at.checked_sub(self.offset_ms)?;
             // The clocks count whole milliseconds, and begin them.
@@ -120,6 +127,11 @@ impl Freshness {
         lock(&self.heard)
             .majority
             .map(|majority| majority.elapsed())
+    }
+
+    /// The last entry that the leader is known to have applied: a follower may not even have it.
+    pub(crate) fn leader_applied_index(&self) -> u64 {
+        lock(&self.heard).leader_applied_index
     }
 
     /// For how long writes may be missing from the state of a follower that has applied this
@@ -230,6 +242,15 @@ mod tests {
             lock(&follower.0.heard).majority,
             Some(follower.0.started + ms(900))
         );
+    }
+
+    #[test]
+    fn how_far_the_leader_is_is_known_whatever_the_clocks_say() {
+        let follower = Follower::new();
+        assert_eq!(follower.0.leader_applied_index(), 0);
+        follower.hears(1000, 900, leading(0, 70));
+        follower.hears(1100, 1000, leading(0, 60));
+        assert_eq!(follower.0.leader_applied_index(), 70);
     }
 
     #[test]

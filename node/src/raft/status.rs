@@ -110,11 +110,16 @@ impl Node {
             return Err(reason);
         }
         let next = |position: Option<u64>| position.map_or(0, |index| index + 1);
-        let committed = next(metrics.local_committed.map(|log_id| log_id.index));
+        // What is known here to be committed may be far behind: a member that is being filled, or was
+        // away, hears from its leader how far the cluster is.
+        let committed = next(metrics.local_committed.map(|log_id| log_id.index))
+            .max(self.peers().freshness().leader_applied_index() + 1);
         let applied = next(self.state().applied().map(|applied| applied.index));
         let lag = committed.saturating_sub(applied);
         if lag > MAXIMUM_READY_LAG_ENTRIES {
-            return Err(format!("{lag} committed entries are still to be applied"));
+            return Err(format!(
+                "{lag} entries that the cluster has committed are still to be applied"
+            ));
         }
         Ok(())
     }
