@@ -848,14 +848,55 @@ async fn a_backup_is_restored_under_a_new_cluster_with_the_equal_digest() {
     let url = format!("file://{}/backups/first", folder.path().display());
     let peer = source.peer_address();
     let arguments = ["backup", "--from", &peer, "--to", &url];
-    let backup = run_node(&arguments).await.unwrap();
+    let asked_by = |id: &'static str| {
+        let mut arguments = arguments.to_vec();
+        arguments.extend(["--backup-id", id]);
+        arguments
+    };
+    let backup = run_node(&asked_by("one")).await.unwrap();
     assert_eq!(backup.exit_code, Some(0), "{}", backup.log);
     assert_eq!(backup.report["already_complete"], false);
-    let again = run_node(&arguments).await.unwrap();
+    let again = run_node(&asked_by("one")).await.unwrap();
     assert_eq!(again.report["already_complete"], true);
     assert_eq!(again.report["digest"], backup.report["digest"]);
+    // Nobody else's backup is written over, or taken for one's own: not by another, not by a person.
+    for other in [asked_by("two"), arguments.to_vec()] {
+        let refused = run_node(&other).await.unwrap();
+        assert_eq!(refused.exit_code, Some(24), "{}", refused.log);
+    }
+    let mut of_another = asked_by("one");
+    let elsewhere = format!("{url}-elsewhere");
+    of_another[4] = &elsewhere;
+    of_another.extend(["--cluster-uuid", "11111111-1111-4111-8111-111111111111"]);
+    let refused = run_node(&of_another).await.unwrap();
+    assert_eq!(refused.exit_code, Some(21), "{}", refused.log);
+    assert!(!std::path::Path::new(elsewhere.trim_start_matches("file://")).exists());
     let digest = source.status().await.unwrap().digest;
     assert_eq!(backup.report["digest"], digest);
+
+    // A backup is deleted for whoever asked for it, and for nobody else; again does no harm.
+    let source_uuid = source.status().await.unwrap().cluster_uuid;
+    let doomed = format!("file://{}/backups/doomed", folder.path().display());
+    let mut arguments = asked_by("three");
+    arguments[4] = &doomed;
+    assert_eq!(run_node(&arguments).await.unwrap().exit_code, Some(0));
+    let delete = |id: &'static str| {
+        let ours = ["--cluster-uuid", &source_uuid, "--backup-id", id];
+        let mut arguments = vec!["delete-backup", "--at", &doomed];
+        arguments.extend(ours);
+        arguments
+            .into_iter()
+            .map(ToOwned::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let place = folder.path().join("backups/doomed");
+    for (id, code, is_there) in [("two", 24, true), ("three", 0, false), ("three", 0, false)] {
+        let arguments = delete(id);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let deleted = run_node(&arguments).await.unwrap();
+        assert_eq!(deleted.exit_code, Some(code), "{}", deleted.log);
+        assert_eq!(place.exists(), is_there);
+    }
 
     let data = folder.path().join("restored");
     let cluster_uuid = "0d9f7a4e-7a0a-4c5e-9d4f-0d2f5f0e6a11";

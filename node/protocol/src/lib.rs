@@ -12,7 +12,10 @@ mod report;
 pub use connection::{AdminConnection, ConnectionError, connect_peer};
 pub use exit_code::ExitCode;
 pub use node_id::{NodeId, ParseNodeIdError};
-pub use report::{BackupReport, RecoveryOutcome, RecoveryReport, RefusalReason, RestoreReport};
+pub use report::{
+    BackupDeletionReport, BackupReport, RecoveryOutcome, RecoveryReport, RefusalReason,
+    RestoreReport,
+};
 
 /// The port that serves SPARQL, health and recovery reports over HTTP.
 pub const HTTP_PORT: u16 = 7878;

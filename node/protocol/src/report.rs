@@ -125,6 +125,12 @@ pub struct BackupReport {
     pub already_complete: bool,
 }
 
+/// What `delete-backup` did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupDeletionReport {
+    pub location: String,
+}
+
 /// What `restore` did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoreReport {

@@ -46,6 +46,8 @@ pub(super) enum Command {
     Recover(RecoverArguments),
     /// Stream a consistent snapshot of a running cluster to a backup store.
     Backup(BackupArguments),
+    /// Delete one backup from a backup store.
+    DeleteBackup(DeleteBackupArguments),
     /// Put a backup onto an empty volume, as the first node of a new cluster.
     Restore(RestoreArguments),
 }
@@ -195,6 +197,28 @@ pub(super) struct BackupArguments {
     /// URL of the backup's folder (file:///…, s3://…, gs://…, az://…, https://…).
     #[arg(long)]
     pub(super) to: String,
+    /// The cluster to take the backup of; any other is refused [default: that of the node that answers].
+    #[arg(long, env = "QUADRAFT_CLUSTER_UUID")]
+    pub(super) cluster_uuid: Option<Uuid>,
+    /// Who asks for the backup. With it, a run that finds the backup done by an earlier one has nothing
+    /// to do; a complete backup of anybody else is never written over.
+    #[arg(long)]
+    pub(super) backup_id: Option<String>,
+    #[arg(long, env = "QUADRAFT_TERMINATION_MESSAGE")]
+    pub(super) termination_message: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct DeleteBackupArguments {
+    /// URL of the backup's folder.
+    #[arg(long)]
+    pub(super) at: String,
+    /// The cluster that the backup is of.
+    #[arg(long, env = "QUADRAFT_CLUSTER_UUID")]
+    pub(super) cluster_uuid: Uuid,
+    /// Who asked for the backup; empty when a person did.
+    #[arg(long, default_value = "")]
+    pub(super) backup_id: String,
     #[arg(long, env = "QUADRAFT_TERMINATION_MESSAGE")]
     pub(super) termination_message: Option<PathBuf>,
 }

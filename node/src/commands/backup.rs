@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 use quadraft_protocol::v1::backup_response::{Header, Part};
 use quadraft_protocol::{AdminConnection, BackupReport, ConnectionError, ExitCode, NodeId, v1};
 
+use uuid::Uuid;
+
 use super::Output;
 use super::arguments::BackupArguments;
-use super::backup_store::{BackupFolder, BackupStoreError, FORMAT_VERSION, Manifest};
+use super::backup_store::{BackupFolder, BackupStoreError, FORMAT_VERSION, Manifest, Owner};
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -15,6 +17,24 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(60);
 enum BackupError {
     #[error(transparent)]
     Store(#[from] BackupStoreError),
+    #[error(
+        "there is a backup at {url} already: of cluster {cluster_uuid} at log index {log_index}, asked for \
+         by {asked_by}. It is not written over"
+    )]
+    OtherBackup {
+        url: String,
+        cluster_uuid: String,
+        log_index: u64,
+        asked_by: String,
+    },
+    #[error(
+        "the node at {address} serves cluster {found}, not {wanted}: that cluster was made anew"
+    )]
+    OtherCluster {
+        address: String,
+        found: String,
+        wanted: Uuid,
+    },
     #[error("no node gave a snapshot: {0}")]
     NoNode(String),
     #[error("the stream of the snapshot broke off")]
@@ -26,11 +46,10 @@ enum BackupError {
 impl BackupError {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Store(BackupStoreError::Url { .. }) => ExitCode::Usage,
-            Self::Store(
-                BackupStoreError::Manifest { .. } | BackupStoreError::UnknownFormat { .. },
-            ) => ExitCode::BackupInvalid,
-            Self::NoNode(_) | Self::Stream(_) | Self::Store(_) => ExitCode::Unreachable,
+            Self::Store(error) => error.exit_code(),
+            Self::OtherBackup { .. } => ExitCode::BackupInvalid,
+            Self::OtherCluster { .. } => ExitCode::WrongIdentity,
+            Self::NoNode(_) | Self::Stream(_) => ExitCode::Unreachable,
             Self::Malformed(_) => ExitCode::Failure,
         }
     }
@@ -54,8 +73,21 @@ async fn try_backup(arguments: &BackupArguments) -> Result<BackupReport, BackupE
     let started = Instant::now();
     let folder = BackupFolder::open(&arguments.to)?;
     let (manifest, already_complete) = match folder.manifest().await? {
-        Some(manifest) => (manifest, true),
-        None => (write_backup(&folder, &arguments.from).await?, false),
+        Some(manifest) if is_this(&manifest, arguments) => (manifest, true),
+        Some(manifest) => {
+            let by_a_person = manifest.backup_id.is_empty();
+            return Err(BackupError::OtherBackup {
+                url: folder.url,
+                cluster_uuid: manifest.cluster_uuid,
+                log_index: manifest.log_index,
+                asked_by: if by_a_person {
+                    "a person".to_owned()
+                } else {
+                    manifest.backup_id
+                },
+            });
+        }
+        None => (write_backup(&folder, arguments).await?, false),
     };
     Ok(BackupReport {
         location: folder.url,
@@ -71,8 +103,18 @@ async fn try_backup(arguments: &BackupArguments) -> Result<BackupReport, BackupE
     })
 }
 
-async fn write_backup(folder: &BackupFolder, from: &[String]) -> Result<Manifest, BackupError> {
-    let mut stream = first_stream(from).await?;
+/// Whether a complete backup is the one that is asked for. A person's two calls are two backups.
+fn is_this(manifest: &Manifest, arguments: &BackupArguments) -> bool {
+    let is_mine = arguments.backup_id.as_ref() == Some(&manifest.backup_id);
+    let wanted = arguments.cluster_uuid.map(|uuid| uuid.to_string());
+    is_mine && wanted.is_none_or(|wanted| wanted == manifest.cluster_uuid)
+}
+
+async fn write_backup(
+    folder: &BackupFolder,
+    arguments: &BackupArguments,
+) -> Result<Manifest, BackupError> {
+    let (address, mut stream) = first_stream(&arguments.from).await?;
     let next = stream
         .message()
         .await
@@ -88,10 +130,24 @@ async fn write_backup(folder: &BackupFolder, from: &[String]) -> Result<Manifest
         quads,
         total_bytes,
     } = header;
+    if let Some(wanted) = arguments.cluster_uuid
+        && cluster_uuid != wanted.to_string()
+    {
+        return Err(BackupError::OtherCluster {
+            address,
+            found: cluster_uuid,
+            wanted,
+        });
+    }
     let log_id = log_id.ok_or(BackupError::Malformed("nothing has been applied yet"))?;
+    let owner = Owner {
+        cluster_uuid: cluster_uuid.clone(),
+        backup_id: arguments.backup_id.clone().unwrap_or_default(),
+    };
+    folder.take(&owner).await?;
     let progress = super::output_progress(total_bytes);
 
-    let mut upload = folder.upload();
+    let mut upload = folder.upload(total_bytes);
     let mut received_bytes = 0;
     while let Some(message) = stream
         .message()
@@ -111,6 +167,7 @@ async fn write_backup(folder: &BackupFolder, from: &[String]) -> Result<Manifest
     progress.finish();
     let manifest = Manifest {
         format_version: FORMAT_VERSION,
+        backup_id: owner.backup_id,
         cluster_uuid,
         node_id: NodeId(node_id),
         log_term: log_id.term,
@@ -126,7 +183,7 @@ async fn write_backup(folder: &BackupFolder, from: &[String]) -> Result<Manifest
 
 async fn first_stream(
     from: &[String],
-) -> Result<tonic::Streaming<v1::BackupResponse>, BackupError> {
+) -> Result<(String, tonic::Streaming<v1::BackupResponse>), BackupError> {
     let mut reasons = Vec::new();
     for address in from {
         let attempt: Result<_, ConnectionError> = async {
@@ -135,7 +192,7 @@ async fn first_stream(
         }
         .await;
         match attempt {
-            Ok(stream) => return Ok(stream),
+            Ok(stream) => return Ok((address.clone(), stream)),
             Err(error) => {
                 tracing::warn!(%error, "this node gives no snapshot; trying the next one");
                 reasons.push(error.to_string());

@@ -1,11 +1,13 @@
-//! A backup in an object store: `snapshot` with the data, and `manifest.json`, written last.
+//! A backup in an object store: `owner.json`, written first, says whose the folder is; `snapshot` has the
+//! data; `manifest.json`, written last, says that all is there.
 
 use std::sync::Arc;
 
+use futures::StreamExt as _;
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
-use quadraft_protocol::NodeId;
+use quadraft_protocol::{ExitCode, NodeId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
@@ -14,8 +16,10 @@ use tokio::io::AsyncWriteExt as _;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Manifest {
-    /// 1
+    /// 2
     pub(super) format_version: u32,
+    /// Who asked for the backup: the UID of an RdfBackup; empty when a person did.
+    pub(super) backup_id: String,
     pub(super) cluster_uuid: String,
     pub(super) node_id: NodeId,
     pub(super) log_term: u64,
@@ -27,7 +31,20 @@ pub(super) struct Manifest {
     pub(super) sha256: String,
 }
 
-pub(super) const FORMAT_VERSION: u32 = 1;
+/// Whose a folder is: of what is in it without a manifest nobody could tell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Owner {
+    pub(super) cluster_uuid: String,
+    pub(super) backup_id: String,
+}
+
+pub(super) const FORMAT_VERSION: u32 = 2;
+
+/// Bytes of the parts in which a snapshot is uploaded at least, and how many there are at most; object
+/// stores that speak S3's language take 10,000.
+const PART_BYTES: u64 = 10 * 1024 * 1024;
+const MAXIMUM_PARTS: u64 = 9_000;
 
 /// What every version of the manifest has.
 #[derive(Deserialize)]
@@ -92,6 +109,18 @@ pub(super) enum BackupStoreError {
     },
 }
 
+impl BackupStoreError {
+    pub(super) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Url { .. } => ExitCode::Usage,
+            Self::Manifest { .. } | Self::UnknownFormat { .. } | Self::Missing { .. } => {
+                ExitCode::BackupInvalid
+            }
+            _ => ExitCode::Unreachable,
+        }
+    }
+}
+
 /// The folder of one backup.
 #[derive(Clone, Debug)]
 pub(super) struct BackupFolder {
@@ -129,26 +158,113 @@ impl BackupFolder {
         self.folder.clone().join("manifest.json")
     }
 
-    /// The manifest, when the backup is complete.
-    pub(super) async fn manifest(&self) -> Result<Option<Manifest>, BackupStoreError> {
-        let path = self.manifest_path();
-        let store_error = |source| BackupStoreError::Store {
-            action: "read",
-            what: format!("{}/manifest.json", self.url),
-            source,
-        };
-        let bytes = match self.store.get(&path).await {
-            Ok(object) => object.bytes().await.map_err(store_error)?,
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(store_error(error)),
-        };
-        Manifest::read(&bytes, &format!("{}/manifest.json", self.url)).map(Some)
+    fn owner_path(&self) -> Path {
+        self.folder.clone().join("owner.json")
     }
 
-    /// Begins to write the snapshot of a backup.
-    pub(super) fn upload(&self) -> Upload {
+    fn failed(
+        &self,
+        action: &'static str,
+        name: &str,
+        source: object_store::Error,
+    ) -> BackupStoreError {
+        BackupStoreError::Store {
+            action,
+            what: format!("{}/{name}", self.url),
+            source,
+        }
+    }
+
+    async fn read(&self, path: &Path, name: &str) -> Result<Option<Vec<u8>>, BackupStoreError> {
+        match self.store.get(path).await {
+            Ok(object) => {
+                let bytes = object.bytes().await;
+                bytes
+                    .map(|bytes| Some(bytes.to_vec()))
+                    .map_err(|source| self.failed("read", name, source))
+            }
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(source) => Err(self.failed("read", name, source)),
+        }
+    }
+
+    /// The manifest, when the backup is complete.
+    pub(super) async fn manifest(&self) -> Result<Option<Manifest>, BackupStoreError> {
+        let bytes = self.read(&self.manifest_path(), "manifest.json").await?;
+        bytes
+            .map(|bytes| Manifest::read(&bytes, &format!("{}/manifest.json", self.url)))
+            .transpose()
+    }
+
+    /// Whose the folder is, when it says so.
+    pub(super) async fn owner(&self) -> Result<Option<Owner>, BackupStoreError> {
+        let bytes = self.read(&self.owner_path(), "owner.json").await?;
+        bytes
+            .map(|bytes| {
+                serde_json::from_slice(&bytes).map_err(|source| BackupStoreError::Manifest {
+                    what: format!("{}/owner.json", self.url),
+                    source,
+                })
+            })
+            .transpose()
+    }
+
+    /// Takes the folder for a backup: what is written into it from now on is its owner's.
+    pub(super) async fn take(&self, owner: &Owner) -> Result<(), BackupStoreError> {
+        self.put(&self.owner_path(), "owner.json", owner).await
+    }
+
+    async fn put<T: Serialize>(
+        &self,
+        path: &Path,
+        name: &str,
+        value: &T,
+    ) -> Result<(), BackupStoreError> {
+        let bytes =
+            serde_json::to_vec_pretty(value).map_err(|source| BackupStoreError::Manifest {
+                what: format!("{}/{name}", self.url),
+                source,
+            })?;
+        let written = self.store.put(path, bytes.into()).await;
+        written.map_err(|source| self.failed("write", name, source))?;
+        self.sync(path)
+    }
+
+    /// Whether nothing lies in the folder.
+    pub(super) async fn is_empty(&self) -> Result<bool, BackupStoreError> {
+        let mut found = self.store.list(Some(&self.folder));
+        match found.next().await {
+            None => Ok(true),
+            Some(Ok(_)) => Ok(false),
+            Some(Err(source)) => Err(self.failed("list", "", source)),
+        }
+    }
+
+    /// Deletes the backup: first what makes it one, last what says whose it is, so that an interrupted
+    /// deletion can be gone on with.
+    pub(super) async fn delete(&self) -> Result<(), BackupStoreError> {
+        for (path, name) in [
+            (self.manifest_path(), "manifest.json"),
+            (self.snapshot_path(), "snapshot"),
+            (self.owner_path(), "owner.json"),
+        ] {
+            match self.store.delete(&path).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(source) => return Err(self.failed("delete", name, source)),
+            }
+        }
+        if self.is_local {
+            // An object store has no folders; here an empty one stays when it cannot go.
+            let _ = std::fs::remove_dir(format!("/{}", self.folder));
+        }
+        Ok(())
+    }
+
+    /// Begins to write the snapshot of a backup, which will have `total_bytes`.
+    pub(super) fn upload(&self, total_bytes: u64) -> Upload {
+        let capacity = usize::try_from(part_bytes(total_bytes)).unwrap_or(usize::MAX);
         Upload {
-            writer: BufWriter::new(self.store.clone(), self.snapshot_path()),
+            writer: BufWriter::with_capacity(self.store.clone(), self.snapshot_path(), capacity),
             hasher: Sha256::new(),
             bytes: 0,
             what: format!("{}/snapshot", self.url),
@@ -157,22 +273,9 @@ impl BackupFolder {
 
     /// Completes the backup. The data is durable before the manifest says so.
     pub(super) async fn complete(&self, manifest: &Manifest) -> Result<(), BackupStoreError> {
-        let what = format!("{}/manifest.json", self.url);
         self.sync(&self.snapshot_path())?;
-        let bytes =
-            serde_json::to_vec_pretty(manifest).map_err(|source| BackupStoreError::Manifest {
-                what: what.clone(),
-                source,
-            })?;
-        self.store
-            .put(&self.manifest_path(), bytes.into())
+        self.put(&self.manifest_path(), "manifest.json", manifest)
             .await
-            .map_err(|source| BackupStoreError::Store {
-                action: "write",
-                what,
-                source,
-            })?;
-        self.sync(&self.manifest_path())
     }
 
     /// Object stores are durable when they answer; a local folder must be synced.
@@ -193,6 +296,11 @@ impl BackupFolder {
             source,
         })
     }
+}
+
+/// How long parts have to be for so many bytes.
+fn part_bytes(total_bytes: u64) -> u64 {
+    total_bytes.div_ceil(MAXIMUM_PARTS).max(PART_BYTES)
 }
 
 /// The snapshot of a backup on its way into the store.
@@ -233,8 +341,8 @@ impl Upload {
 mod tests {
     use super::*;
 
-    /// Written by the first version; every later one must read it.
-    const MANIFEST: &[u8] = include_bytes!("fixtures/manifest-1.json");
+    /// Written by the first version that was released; every later one must read it.
+    const MANIFEST: &[u8] = include_bytes!("fixtures/manifest-2.json");
 
     #[test]
     fn the_manifest_of_the_first_version_can_still_be_read() {
@@ -242,7 +350,8 @@ mod tests {
         assert_eq!(
             manifest,
             Manifest {
-                format_version: 1,
+                format_version: 2,
+                backup_id: "6f3c1d2e-0000-4000-8000-000000000001".into(),
                 cluster_uuid: "00000000-0000-0000-0000-000000000011".into(),
                 node_id: NodeId(0x0123_4567_89ab_cdef),
                 log_term: 1,
@@ -262,12 +371,22 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_of_any_length_has_fewer_parts_than_object_stores_take() {
+        assert_eq!(part_bytes(0), PART_BYTES);
+        for total_bytes in [1_u64, 90 << 30, 98 << 30, 5 << 40] {
+            assert!(total_bytes.div_ceil(part_bytes(total_bytes)) <= MAXIMUM_PARTS);
+        }
+        // An object has 5 TiB at most, and its parts 5 GiB.
+        assert!(part_bytes(5 << 40) < 5 << 30);
+    }
+
+    #[test]
     fn a_later_manifest_is_refused_by_its_number_whatever_it_holds() {
-        let later = br#"{"format_version": 2, "parts": []}"#;
+        let later = br#"{"format_version": 3, "parts": []}"#;
         let refused = Manifest::read(later, "manifest.json").unwrap_err();
         assert!(matches!(
             refused,
-            BackupStoreError::UnknownFormat { found: 2, .. }
+            BackupStoreError::UnknownFormat { found: 3, .. }
         ));
         let malformed = Manifest::read(b"{}", "manifest.json").unwrap_err();
         assert!(matches!(malformed, BackupStoreError::Manifest { .. }));

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::Output;
 use super::arguments::ExportArguments;
-use super::backup_store::{BackupFolder, BackupStoreError, FORMAT_VERSION, Manifest};
+use super::backup_store::{BackupFolder, BackupStoreError, FORMAT_VERSION, Manifest, Owner};
 use super::new_file::{NewFile, NewFileError, path_outside_of};
 use super::progress::Steps;
 use crate::disk::{LockError, RealFileSystem, SharedFileSystem, VolumeLock};
@@ -56,13 +56,8 @@ impl ExportError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::File(error) => error.exit_code(),
-            Self::Store(BackupStoreError::Url { .. })
-            | Self::OtherBackup { .. }
-            | Self::ScratchInUse { .. } => ExitCode::Usage,
-            Self::Store(
-                BackupStoreError::Manifest { .. } | BackupStoreError::UnknownFormat { .. },
-            ) => ExitCode::BackupInvalid,
-            Self::Store(_) => ExitCode::Unreachable,
+            Self::OtherBackup { .. } | Self::ScratchInUse { .. } => ExitCode::Usage,
+            Self::Store(error) => error.exit_code(),
             Self::Lock(LockError::InUse { .. }) => ExitCode::VolumeInUse,
             Self::Salvage(SalvageError::UnknownFormat(_)) => ExitCode::WrongIdentity,
             Self::Salvage(SalvageError::Nothing(_) | SalvageError::RestoreIncomplete) => {
@@ -262,6 +257,7 @@ async fn write_backup(
     let LogPosition { term, index } = state.applied().unwrap_or_default();
     let mut manifest = Manifest {
         format_version: FORMAT_VERSION,
+        backup_id: String::new(),
         cluster_uuid: salvaged
             .cluster_uuid
             .clone()
@@ -289,6 +285,11 @@ async fn write_backup(
             already_complete: true,
         });
     }
+    let owner = Owner {
+        cluster_uuid: manifest.cluster_uuid.clone(),
+        backup_id: manifest.backup_id.clone(),
+    };
+    folder.take(&owner).await?;
     let path = scratch.path.join("snapshot");
     let failed = |action, source| ExportError::Scratch {
         action,
@@ -307,7 +308,7 @@ async fn write_backup(
         .metadata()
         .map_err(|error| failed("read", error))?
         .len();
-    let mut upload = folder.upload();
+    let mut upload = folder.upload(length);
     let mut piece = vec![0; PIECE_BYTES];
     loop {
         let read = file

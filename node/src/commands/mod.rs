@@ -7,6 +7,7 @@ mod backup_store;
 mod bootstrap;
 mod collect;
 mod database;
+mod delete_backup;
 mod export;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
@@ -52,6 +53,7 @@ pub fn run(arguments: Arguments) -> ! {
         Command::Export(options) => runtime.block_on(export::export(options)),
         Command::Recover(options) => recover::recover(&options),
         Command::Backup(options) => runtime.block_on(backup::backup(options)),
+        Command::DeleteBackup(options) => runtime.block_on(delete_backup::delete_backup(options)),
         Command::Restore(options) => runtime.block_on(restore::restore(options)),
     };
     // Nothing may hold the end back for long: what counts is durable.

@@ -70,15 +70,8 @@ enum RestoreError {
 impl RestoreError {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Store(BackupStoreError::Url { .. }) => ExitCode::Usage,
-            Self::Store(
-                BackupStoreError::Manifest { .. }
-                | BackupStoreError::UnknownFormat { .. }
-                | BackupStoreError::Missing { .. },
-            )
-            | Self::Mismatch { .. }
-            | Self::State(_) => ExitCode::BackupInvalid,
-            Self::Store(_) => ExitCode::Unreachable,
+            Self::Store(error) => error.exit_code(),
+            Self::Mismatch { .. } | Self::State(_) => ExitCode::BackupInvalid,
             Self::Lock(LockError::InUse { .. }) => ExitCode::VolumeInUse,
             Self::NotEmpty { .. } | Self::OtherCluster { .. } => ExitCode::WrongIdentity,
             Self::Io { .. } | Self::Identity(_) | Self::Vote(_) | Self::Log(_) | Self::Lock(_) => {
