@@ -18,6 +18,7 @@ IMAGES ?= $(QUADRAFT_CACHE)/images-release
 TEST_IMAGES := $(QUADRAFT_CACHE)/images
 OPERATOR := $(CARGO_TARGET_DIR)/debug/quadraft-operator
 CHART_CRDS := charts/quadraft-operator/files/crds
+CHART_RIGHTS := charts/quadraft-operator/files/rights
 
 .PHONY: help
 help: ## List the targets
@@ -78,7 +79,7 @@ test-bed: export GOFLAGS = -trimpath
 test-bed: ## Run the tests of the test bed's own program
 	cd tests/bed && go vet ./... && go test -vet=off ./...
 
-# The tests of the target `kubernetes` are ignored by default, because they need a Kubernetes: that
+# The tests of the targets `kubernetes` and `strangers` are ignored by default, because they need a Kubernetes: that
 # of KUBECONFIG when it is set, else the bed, which stays up for the next run (tests/bed/bed down).
 # QUADRAFT_READY_ROUNDS=50 asks fifty times instead of ten whether Ready means that clients can connect.
 .PHONY: test-kubernetes
@@ -86,7 +87,7 @@ test-kubernetes: images-for-tests ## Run the tests with real pods
 	kubeconfig=$${KUBECONFIG:-$$(tests/bed/bed up | awk '{ print > "/dev/stderr"; last = $$0 } END { print last }')}; \
 	kubectl=$${KUBECTL:-$$(packaging/tool kubectl)}; \
 	KUBECONFIG="$$kubeconfig" KUBECTL="$$kubectl" QUADRAFT_IMAGES="$(TEST_IMAGES)" \
-	  cargo test --workspace --test kubernetes -- --ignored --test-threads=1
+	  cargo test --workspace --test kubernetes --test strangers -- --ignored --test-threads=1
 
 # A million cases of damage together with a crash, half a million crash states, and the whole matrix
 # of three nodes by four entries. `make test` tries a part of each.
@@ -136,7 +137,8 @@ verify-format:
 verify-lints: own-target
 	cargo clippy --workspace --all-targets -- -D warnings
 
-# crds/ comes from the operator's types, the chart's copy from crds/.
+# crds/ comes from the operator's types, the chart's copy from crds/; the chart's rights are those that
+# the operator's client lets pass.
 .PHONY: verify-generated
 verify-generated: build
 	@generated=$$(mktemp -d) && trap 'rm -rf "$$generated"' EXIT; \
@@ -145,6 +147,10 @@ verify-generated: build
 	  { echo "crds/ differs from the operator's types: run make fix"; exit 1; }
 	@diff --recursive --unified --exclude=.gitkeep crds $(CHART_CRDS) || \
 	  { echo "the chart's copy differs from crds/: run make fix"; exit 1; }
+	@generated=$$(mktemp -d) && trap 'rm -rf "$$generated"' EXIT; \
+	"$(OPERATOR)" rights --directory "$$generated"; \
+	diff --recursive --unified $(CHART_RIGHTS) "$$generated" || \
+	  { echo "the chart's rights differ from the operator's: run make fix"; exit 1; }
 
 .PHONY: verify-dependencies
 verify-dependencies:
@@ -178,3 +184,5 @@ fix: prepare own-target ## Format, and write generated files anew
 	rm -f crds/*.yaml $(CHART_CRDS)/*.yaml
 	"$(OPERATOR)" crds --directory crds
 	cp crds/*.yaml $(CHART_CRDS)/
+	mkdir -p $(CHART_RIGHTS)
+	"$(OPERATOR)" rights --directory $(CHART_RIGHTS)

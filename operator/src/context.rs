@@ -7,10 +7,18 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
+use crate::kubernetes::cache::Caches;
+use crate::progress::Failures;
+use crate::territory::Territory;
+
 /// What every controller is given.
 #[derive(Clone)]
 pub struct Context {
     pub client: Client,
+    pub caches: Caches,
+    pub territory: Territory,
+    /// Of all controllers: an object's UID is nobody else's.
+    pub failures: Failures,
     pub node_image_repository: String,
     recorder: Recorder,
     /// The last event of each object, so that one is published once and not at each reconcile.
@@ -26,7 +34,13 @@ impl std::fmt::Debug for Context {
 impl Context {
     /// Makes the context of all controllers.
     #[must_use]
-    pub fn new(client: Client, node_image_repository: String, instance: String) -> Self {
+    pub fn new(
+        client: Client,
+        caches: Caches,
+        territory: Territory,
+        node_image_repository: String,
+        instance: String,
+    ) -> Self {
         let reporter = Reporter {
             controller: crate::names::FIELD_MANAGER.to_owned(),
             instance: Some(instance),
@@ -34,9 +48,19 @@ impl Context {
         Self {
             recorder: Recorder::new(client.clone(), reporter),
             client,
+            caches,
+            territory,
+            failures: Failures::default(),
             node_image_repository,
             last_events: std::sync::Arc::default(),
         }
+    }
+
+    /// The image of the newest of some versions, which stand in order.
+    #[must_use]
+    pub fn newest_image(&self, versions: &[&str]) -> String {
+        let version = versions.last().copied().unwrap_or("latest");
+        format!("{}:{version}", self.node_image_repository)
     }
 
     /// Publishes an event about an object unless it is the same as the last one about it.

@@ -14,11 +14,11 @@ use kube::api::{Api, ObjectMeta, PostParams};
 
 use crate::kubernetes::describe_error;
 
-const LEASE_NAME: &str = "quadraft-operator";
 /// A holder that was silent for this long has lost the Lease.
 const LEASE_DURATION: Duration = Duration::from_secs(15);
 /// A holder that could not renew for this long stops by itself, before another may start.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+const RENEW_PERIOD: Duration = Duration::from_secs(4);
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
 /// What to do about the Lease as it was seen.
@@ -52,19 +52,24 @@ fn decide(lease: Option<&Lease>, identity: &str, unchanged_for: Duration) -> Dec
 #[derive(Debug)]
 pub struct Elector {
     leases: Api<Lease>,
+    name: String,
     identity: String,
     /// What the Lease was last seen as, and since when by our own clock.
     seen: Option<(String, Instant)>,
+    /// The Lease as it was written last.
+    held: Option<Lease>,
 }
 
 impl Elector {
-    /// An elector for the Lease in `namespace`.
+    /// An elector for the Lease `name` in `namespace`.
     #[must_use]
-    pub fn new(client: Client, namespace: &str, identity: String) -> Self {
+    pub fn new(client: Client, namespace: &str, name: &str, identity: String) -> Self {
         Self {
             leases: Api::namespaced(client, namespace),
+            name: name.to_owned(),
             identity,
             seen: None,
+            held: None,
         }
     }
 
@@ -85,31 +90,60 @@ impl Elector {
     /// Renews the Lease until it is lost.
     pub async fn hold(&mut self) {
         let mut renewed = Instant::now();
+        let mut pause = RENEW_PERIOD;
         loop {
-            tokio::time::sleep(RETRY_PERIOD).await;
+            tokio::time::sleep(pause).await;
             let left = RENEW_DEADLINE.saturating_sub(renewed.elapsed());
-            match tokio::time::timeout(left, self.attempt()).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
+            pause = match tokio::time::timeout(left, self.renew()).await {
+                Ok(Ok(true)) => {
+                    renewed = Instant::now();
+                    RENEW_PERIOD
+                }
                 Ok(Ok(false)) | Err(_) => return,
                 Ok(Err(error)) => {
                     tracing::warn!(error = describe_error(&error), "failed to renew the lease");
+                    RETRY_PERIOD
                 }
-            }
+            };
             if renewed.elapsed() >= RENEW_DEADLINE {
                 return;
             }
         }
     }
 
+    /// Renews the Lease as it was written last, which takes one request; when somebody else has written
+    /// to it since, it is looked at.
+    async fn renew(&mut self) -> Result<bool, kube::Error> {
+        let Some(mut lease) = self.held.take() else {
+            return self.attempt().await;
+        };
+        let old = lease.spec.take().unwrap_or_default();
+        lease.spec = Some(self.spec(old.lease_transitions.unwrap_or(0), old.acquire_time));
+        match self
+            .leases
+            .replace(&self.name, &PostParams::default(), &lease)
+            .await
+        {
+            Ok(written) => {
+                self.held = Some(written);
+                Ok(true)
+            }
+            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
+                self.attempt().await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Gives the Lease up, so that another operator need not wait.
     pub async fn release(&mut self) {
         let released = async {
-            if let Some(mut lease) = self.leases.get_opt(LEASE_NAME).await? {
+            if let Some(mut lease) = self.leases.get_opt(&self.name).await? {
                 let spec = lease.spec.get_or_insert_default();
                 if spec.holder_identity.as_deref() == Some(self.identity.as_str()) {
                     spec.holder_identity = Some(String::new());
                     self.leases
-                        .replace(LEASE_NAME, &PostParams::default(), &lease)
+                        .replace(&self.name, &PostParams::default(), &lease)
                         .await?;
                 }
             }
@@ -125,7 +159,7 @@ impl Elector {
 
     /// One attempt to get or renew the Lease; whether it is held now.
     async fn attempt(&mut self) -> Result<bool, kube::Error> {
-        let lease = self.leases.get_opt(LEASE_NAME).await?;
+        let lease = self.leases.get_opt(&self.name).await?;
         let version = lease
             .as_ref()
             .and_then(|lease| lease.metadata.resource_version.clone())
@@ -141,7 +175,7 @@ impl Elector {
             (Decision::Create, _) | (_, None) => {
                 let new = Lease {
                     metadata: ObjectMeta {
-                        name: Some(LEASE_NAME.to_owned()),
+                        name: Some(self.name.clone()),
                         ..ObjectMeta::default()
                     },
                     spec: Some(self.spec(0, None)),
@@ -158,12 +192,15 @@ impl Elector {
                 });
                 // The resourceVersion goes along: of two that try, one is refused.
                 self.leases
-                    .replace(LEASE_NAME, &PostParams::default(), &lease)
+                    .replace(&self.name, &PostParams::default(), &lease)
                     .await
             }
         };
         match result {
-            Ok(_) => Ok(true),
+            Ok(written) => {
+                self.held = Some(written);
+                Ok(true)
+            }
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
             Err(error) => Err(error),
         }
@@ -215,5 +252,6 @@ mod tests {
     #[test]
     fn a_holder_stops_before_another_may_start() {
         assert!(RENEW_DEADLINE + RETRY_PERIOD < LEASE_DURATION);
+        assert!(RENEW_PERIOD + RETRY_PERIOD < RENEW_DEADLINE);
     }
 }

@@ -9,5 +9,8 @@ pub mod jobs;
 pub mod kubernetes;
 pub mod lease;
 pub mod names;
+pub mod progress;
+pub mod quantity;
 pub mod restore;
 pub mod run;
+pub mod territory;

@@ -1,25 +1,4 @@
 //! The operator's command line.
-//!
-//! What `run` needs to be allowed, in each watched namespace (a ClusterRole and a binding in each,
-//! or for all):
-//!
-//! | group | resources | verbs |
-//! |---|---|---|
-//! | quadraft.dev | rdfclusters | get list watch create patch update |
-//! | quadraft.dev | rdfbackups | get list watch create patch update delete |
-//! | quadraft.dev | rdfbackupschedules, rdfrestores | get list watch patch update |
-//! | quadraft.dev | rdfclusters/status, rdfbackups/status, rdfbackupschedules/status, rdfrestores/status | get patch update |
-//! | quadraft.dev | rdfclusters/finalizers, rdfbackups/finalizers | update |
-//! | apps | statefulsets | get list watch create patch update delete |
-//! | batch | jobs | get list watch create patch update |
-//! | policy | poddisruptionbudgets | get create patch update |
-//! | (core) | services, configmaps, serviceaccounts | get create patch update |
-//! | (core) | persistentvolumeclaims | get list create patch update delete |
-//! | (core) | pods | get list watch delete |
-//! | (core) | secrets | get (metadata only is read: that a named secret exists) |
-//! | events.k8s.io | events | create patch |
-//!
-//! and in the namespace of the lease: coordination.k8s.io leases: get create update.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use quadraft_operator::api::crds;
+use quadraft_operator::kubernetes::rights::Scope;
 use quadraft_operator::run::{Options, run};
 
 #[derive(Debug, Parser)]
@@ -59,9 +39,9 @@ enum LogFormat {
 enum Command {
     /// Run the controllers.
     Run {
-        /// The namespace to watch; all namespaces when absent.
-        #[arg(long, env = "QUADRAFT_WATCH_NAMESPACE")]
-        watch_namespace: Option<String>,
+        /// The namespaces to watch; all when none is given.
+        #[arg(long, env = "QUADRAFT_WATCH_NAMESPACES", value_delimiter = ',')]
+        watch_namespaces: Vec<String>,
         /// The image of the nodes, without its tag: the version is the tag.
         #[arg(
             long,
@@ -72,12 +52,22 @@ enum Command {
         /// The namespace of the lease that lets one of several operators act.
         #[arg(long, env = "QUADRAFT_LEASE_NAMESPACE", default_value = "default")]
         lease_namespace: String,
+        /// The name of that lease: operators with the same are one installation.
+        #[arg(long, env = "QUADRAFT_LEASE_NAME", default_value = "quadraft-operator")]
+        lease_name: String,
         /// Who this operator is in the lease; its host name, which is its pod's, when absent.
         #[arg(long, env = "QUADRAFT_IDENTITY")]
         identity: Option<String>,
         /// Where health and metrics are served.
-        #[arg(long, env = "QUADRAFT_HEALTH_LISTEN", default_value = "0.0.0.0:8080")]
+        #[arg(long, env = "QUADRAFT_HEALTH_LISTEN", default_value = "[::]:8080")]
         health_listen: SocketAddr,
+    },
+    /// Print what the operator needs to be allowed, as the rules of a role: those of each namespace
+    /// with clusters, and those of the operator's own.
+    Rights {
+        /// Write one file a role into this folder instead.
+        #[arg(long)]
+        directory: Option<PathBuf>,
     },
     /// Print the definitions of the custom resources.
     Crds {
@@ -112,6 +102,17 @@ fn main() -> ExitCode {
 
 fn execute(command: Command) -> Result<(), Box<dyn std::error::Error>> {
     match command {
+        Command::Rights { directory } => {
+            use std::io::Write;
+            for (scope, name) in [(Scope::Watched, "watched"), (Scope::Own, "own")] {
+                match &directory {
+                    Some(directory) => {
+                        std::fs::write(directory.join(format!("{name}.yaml")), scope.yaml())?;
+                    }
+                    None => write!(std::io::stdout(), "# {name}\n{}", scope.yaml())?,
+                }
+            }
+        }
         Command::Crds { directory: None } => {
             use std::io::Write;
             std::io::stdout().write_all(crds::stream()?.as_bytes())?;
@@ -120,9 +121,10 @@ fn execute(command: Command) -> Result<(), Box<dyn std::error::Error>> {
             directory: Some(directory),
         } => crds::write_directory(&directory)?,
         Command::Run {
-            watch_namespace,
+            watch_namespaces,
             node_image_repository,
             lease_namespace,
+            lease_name,
             identity,
             health_listen,
         } => {
@@ -130,9 +132,13 @@ fn execute(command: Command) -> Result<(), Box<dyn std::error::Error>> {
             let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "quadraft-operator".to_owned());
             let identity = identity.unwrap_or_else(|| format!("{host}_{}", uuid::Uuid::new_v4()));
             let options = Options {
-                watch_namespace: watch_namespace.filter(|namespace| !namespace.is_empty()),
+                watch_namespaces: watch_namespaces
+                    .into_iter()
+                    .filter(|namespace| !namespace.is_empty())
+                    .collect(),
                 node_image_repository,
                 lease_namespace,
+                lease_name,
                 identity,
                 health_listen,
             };

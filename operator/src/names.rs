@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kube::core::Selector;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -9,6 +10,8 @@ use sha2::{Digest, Sha256};
 pub const FIELD_MANAGER: &str = "quadraft-operator";
 /// Keeps an RdfCluster until its volumes are dealt with.
 pub const FINALIZER: &str = "quadraft.dev/cluster";
+/// Keeps an RdfBackup until its data is deleted.
+pub const BACKUP_FINALIZER: &str = "quadraft.dev/backup-data";
 
 pub const LABEL_NAME: &str = "app.kubernetes.io/name";
 pub const LABEL_INSTANCE: &str = "app.kubernetes.io/instance";
@@ -19,11 +22,25 @@ pub const LABEL_SLOT: &str = "quadraft.dev/slot";
 pub const LABEL_CLUSTER_UUID: &str = "quadraft.dev/cluster-uuid";
 /// Kubernetes' own label on the endpoints of a Service.
 pub const LABEL_SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// What a member's pod does at present: `leader` or `follower`.
+pub const LABEL_ROLE: &str = "quadraft.dev/role";
+pub const ROLE_LEADER: &str = "leader";
+pub const ROLE_FOLLOWER: &str = "follower";
 pub const LABEL_SCHEDULE: &str = "quadraft.dev/schedule";
 
+/// What an object was applied as.
+pub const ANNOTATION_OBJECT_HASH: &str = "quadraft.dev/object-hash";
+/// Since when a member is scaled away for a Job, in seconds since 1970.
+pub const ANNOTATION_FENCED_AT: &str = "quadraft.dev/fenced-at";
+/// The generations of the specs that a Job was made for.
+pub const ANNOTATION_MADE_FOR: &str = "quadraft.dev/made-for";
+/// On an RdfCluster, `SLOT/UID`: a person says that this volume may take the place of the one that the
+/// slot's node was seen on before.
+pub const ANNOTATION_ACCEPT_VOLUME: &str = "quadraft.dev/accept-volume";
+/// How a Job's container ended.
+pub const ANNOTATION_JOB_RESULT: &str = "quadraft.dev/job-result";
 pub const ANNOTATION_TEMPLATE_HASH: &str = "quadraft.dev/template-hash";
 pub const ANNOTATION_RECOVERY_ATTEMPT: &str = "quadraft.dev/recovery-attempt";
-pub const ANNOTATION_REFUSED_WITH: &str = "quadraft.dev/refused-with";
 pub const ANNOTATION_NEW_IDENTITY: &str = "quadraft.dev/new-identity-allowed";
 
 /// The labels of everything that belongs to a cluster.
@@ -41,10 +58,25 @@ pub fn labels(cluster: &str, component: &str) -> BTreeMap<String, String> {
     .collect()
 }
 
+/// The labels of what belongs to a cluster and has no owner: a claim, a backup. Without the instance's
+/// name, which tools take for that of what they have deployed themselves: they would delete what is not
+/// in their own list.
+#[must_use]
+pub fn standalone_labels(cluster: &str, component: &str) -> BTreeMap<String, String> {
+    let mut labels = labels(cluster, component);
+    labels.remove(LABEL_INSTANCE);
+    labels
+}
+
 /// The selector of everything that belongs to a cluster.
 #[must_use]
-pub fn selector(cluster: &str) -> String {
-    format!("{LABEL_CLUSTER}={cluster},{LABEL_MANAGED_BY}={FIELD_MANAGER}")
+pub fn selector(cluster: &str) -> Selector {
+    [
+        (LABEL_CLUSTER.to_owned(), cluster.to_owned()),
+        (LABEL_MANAGED_BY.to_owned(), FIELD_MANAGER.to_owned()),
+    ]
+    .into_iter()
+    .collect()
 }
 
 /// The first hexadecimal digits of a digest over `text`.

@@ -5,10 +5,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{BackupLocation, Condition};
+use super::common::{BackupLocation, Condition, DeletionPolicy, JobOptions};
 
 /// Takes one consistent backup of a cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[kube(
     group = "quadraft.dev",
@@ -25,15 +25,22 @@ use super::common::{BackupLocation, Condition};
     printcolumn = r#"{"name":"Quads","type":"integer","jsonPath":".status.quads"}"#,
     printcolumn = r#"{"name":"Location","type":"string","jsonPath":".status.location","priority":1}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
-    validation = Rule::new("size(self.metadata.name) <= 42").message("the name of an RdfBackup has at most 42 characters, as Jobs are named after it"),
-    validation = Rule::new("self.spec == oldSelf.spec").message("an RdfBackup is taken once: its spec cannot change"),
+    validation = Rule::new("size(self.metadata.name) <= 63").message("the name of an RdfBackup has at most 63 characters"),
 )]
 pub struct RdfBackupSpec {
     /// The RdfCluster in the same namespace.
     #[schemars(length(min = 1, max = 40))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("an RdfBackup is taken once: its cluster cannot change"))]
     pub cluster_name: String,
-    /// Where the backup goes: a folder named after this object is made there.
+    /// Where the backup goes: a folder is made there, in one for the cluster, named after this object.
+    #[x_kube(validation = Rule::new("self == oldSelf").message("an RdfBackup is taken once: its destination cannot change"))]
     pub destination: BackupLocation,
+    /// What becomes of the data when this object is deleted.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+    /// How the Jobs run that take the backup and delete it.
+    #[serde(default)]
+    pub job: JobOptions,
 }
 
 /// How far a backup is.
@@ -66,6 +73,8 @@ pub struct RdfBackupStatus {
     pub quads: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<i64>,
+    /// The cluster that the backup is of, from the first time that it was seen: another one that is made
+    /// under its name later is not backed up in its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_cluster_uuid: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,6 +83,9 @@ pub struct RdfBackupStatus {
     pub completed_at: Option<Time>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_name: Option<String>,
+    /// How often a Job was begun.
+    #[serde(default)]
+    pub attempts: i32,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }

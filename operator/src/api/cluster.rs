@@ -1,15 +1,15 @@
 //! `RdfCluster`: one replicated RDF database.
 
-use k8s_openapi::api::core::v1::{
-    Affinity, ResourceRequirements, Toleration, TopologySpreadConstraint,
-};
+use k8s_openapi::api::core::v1::{Affinity, Toleration, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::common::{BackupLocation, Condition};
+use super::common::{
+    BackupLocation, Condition, JobOptions, Quantity, Resources, quantity_schema, resources_schema,
+};
 
 /// A SPARQL 1.1 database of 1, 3, 5 or 7 nodes that agree by Raft.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -31,8 +31,8 @@ use super::common::{BackupLocation, Condition};
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
     validation = Rule::new("size(self.metadata.name) <= 40").message("the name of an RdfCluster has at most 40 characters, as its pods and Jobs are named after it"),
-    validation = Rule::new("!self.metadata.name.endsWith('-peers') && !self.metadata.name.endsWith('-any')").message("the name of an RdfCluster must not end in -peers or -any: it may be that of a Service of another one"),
-    validation = Rule::new("!self.metadata.name.contains('.')").message("the name of an RdfCluster is part of host names: it must not contain a dot"),
+    validation = Rule::new("!self.metadata.name.endsWith('-any') && !self.metadata.name.endsWith('-ro')").message("the name of an RdfCluster must not end in -any or -ro: it may be that of a Service of another one"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message("the name of an RdfCluster is that of a Service: it begins with a letter and has small letters, digits and dashes"),
 )]
 #[x_kube(
     validation = Rule::new("has(self.bootstrap) == has(oldSelf.bootstrap) && (!has(self.bootstrap) || self.bootstrap == oldSelf.bootstrap)").message("bootstrap is used once, when the cluster is made: it cannot change"),
@@ -59,13 +59,22 @@ pub struct RdfClusterSpec {
     /// Requests and limits of each node's container.
     #[serde(default)]
     #[schemars(schema_with = "resources_schema")]
-    pub resources: ResourceRequirements,
+    pub resources: Resources,
+    /// How the recovery and restore Jobs run.
+    #[serde(default)]
+    pub jobs: JobOptions,
     /// Options of the node program.
     #[serde(default)]
     pub node: NodeOptions,
     /// How the nodes serve HTTP.
     #[serde(default)]
     pub http: HttpOptions,
+    /// How the Services are reached.
+    #[serde(default)]
+    pub service: ServiceOptions,
+    /// Which user the pods run as.
+    #[serde(default)]
+    pub security: SecurityOptions,
     /// Where the pods may run.
     #[serde(default)]
     pub scheduling: Scheduling,
@@ -92,16 +101,13 @@ fn default_version() -> String {
     validation = Rule::new("has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)").message("storageClassName cannot change"),
 )]
 pub struct Storage {
-    /// Size of each volume, such as `10Gi`; it may grow, never shrink.
-    #[schemars(
-        length(min = 1, max = 24),
-        regex(pattern = r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|Ei|k|M|G|T|P|E)?$")
-    )]
+    /// Size of each volume, such as `10Gi`. Volumes grow where their class allows it and never shrink; a
+    /// size that was refused can be taken back.
+    #[schemars(schema_with = "quantity_schema")]
     #[x_kube(
-        validation = Rule::new("quantity(self).compareTo(quantity('1Mi')) >= 0").message("storage.size must be at least 1Mi"),
-        validation = Rule::new("quantity(self).compareTo(quantity(oldSelf)) >= 0").message("storage.size may grow, never shrink"),
+        validation = Rule::new("quantity(string(self)).compareTo(quantity('1Mi')) >= 0").message("storage.size must be at least 1Mi"),
     )]
-    pub size: String,
+    pub size: Quantity,
     /// Storage class of the volumes; the default class when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
@@ -150,6 +156,30 @@ pub struct NodeOptions {
     pub scrub_bytes_per_second: Option<i64>,
 }
 
+/// The addresses of the Services.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceOptions {
+    /// SingleStack, PreferDualStack or RequireDualStack; as Kubernetes has it when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^(SingleStack|PreferDualStack|RequireDualStack)$"))]
+    pub ip_family_policy: Option<String>,
+    /// IPv4, IPv6, or both, the first of which is the main one; as Kubernetes has it when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2), inner(regex(pattern = "^IPv[46]$")))]
+    pub ip_families: Vec<String>,
+}
+
+/// The user of the pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecurityOptions {
+    /// Whether the platform chooses the user and the group of the volumes, as OpenShift does; otherwise
+    /// they are 65532.
+    #[serde(default)]
+    pub user_from_platform: bool,
+}
+
 /// How the nodes serve HTTP.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -180,7 +210,7 @@ pub struct Cors {
 }
 
 /// Where the pods may run, in the words of a pod's spec.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Scheduling {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -192,6 +222,25 @@ pub struct Scheduling {
     pub affinity: Option<Affinity>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
+    /// Whether a PodDisruptionBudget keeps a majority of the voters through evictions.
+    #[serde(default = "default_true")]
+    pub disruption_budget: bool,
+}
+
+impl Default for Scheduling {
+    fn default() -> Self {
+        Self {
+            node_selector: BTreeMap::new(),
+            tolerations: Vec::new(),
+            affinity: None,
+            topology_spread_constraints: Vec::new(),
+            disruption_budget: true,
+        }
+    }
+}
+
+fn default_true() -> bool {
+    true
 }
 
 /// Where the first data of a cluster comes from.
@@ -221,25 +270,8 @@ pub struct BootstrapFromBackup {
     pub expected_digest: Option<String>,
 }
 
-/// Requests and limits without the claims of dynamic resources; quantities are strings that the
-/// API server checks.
-fn resources_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    let quantities = || {
-        serde_json::json!({
-            "type": "object",
-            "maxProperties": 32,
-            "additionalProperties": {
-                "type": "string",
-                "maxLength": 32,
-                "pattern": r"^[0-9]+(\.[0-9]+)?(m|Ki|Mi|Gi|Ti|Pi|Ei|k|M|G|T|P|E)?$",
-            },
-        })
-    };
-    schemars::json_schema!({
-        "type": "object",
-        "description": "Requests and limits of each node's container.",
-        "properties": { "limits": quantities(), "requests": quantities() },
-    })
+fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
 }
 
 /// Where the cluster is in its life.
@@ -268,6 +300,10 @@ pub struct RdfClusterStatus {
     pub observed_generation: Option<i64>,
     #[serde(default)]
     pub phase: ClusterPhase,
+    /// The last spec that could be carried out: what goes on while the present one cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "any_object")]
+    pub accepted_spec: Option<serde_json::Value>,
     /// Made once and never changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster_uuid: Option<String>,
@@ -284,6 +320,10 @@ pub struct RdfClusterStatus {
     pub term: Option<i64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<MemberStatus>,
+    /// When the members' indices and digests below were looked at: they change with every write, and are
+    /// written here once a minute at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_observed_at: Option<Time>,
     /// Ready members out of the wanted ones, such as `3/3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_members: Option<String>,

@@ -94,7 +94,6 @@ mod tests {
         let text = serde_json::to_string(&RdfCluster::crd()).unwrap();
         for needle in [
             "self in [1, 3, 5, 7]",
-            "storage.size may grow, never shrink",
             "storageClassName cannot change",
             "bootstrap is used once",
             "at most 40 characters",

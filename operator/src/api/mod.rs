@@ -14,9 +14,11 @@ pub use backup::{BackupPhase, RdfBackup, RdfBackupSpec, RdfBackupStatus};
 pub use cluster::{
     Bootstrap, BootstrapFromBackup, ClusterPhase, Cors, HighWaterMark, HttpOptions, InitialMember,
     LastRecovery, MemberStatus, NodeOptions, OnClusterDeletion, RdfCluster, RdfClusterSpec,
-    RdfClusterStatus, Restored, Scheduling, Storage,
+    RdfClusterStatus, Restored, Scheduling, SecurityOptions, ServiceOptions, Storage,
 };
-pub use common::{BackupLocation, Condition, condition_is_true};
+pub use common::{
+    BackupLocation, Condition, DeletionPolicy, JobOptions, Quantity, Resources, condition_is_true,
+};
 pub use restore::{RdfRestore, RdfRestoreSpec, RdfRestoreStatus, RestorePhase, RestoreSource};
 pub use schedule::{RdfBackupSchedule, RdfBackupScheduleSpec, RdfBackupScheduleStatus};
 

@@ -61,7 +61,7 @@ pub struct RestoreSource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 2048),
-        regex(pattern = r"^[a-z][a-z0-9+.-]*://.+")
+        regex(pattern = r"^(s3a?|gs|az|azure|adl|abfss?|https?)://.+")
     )]
     pub url: Option<String>,
     /// Secret with the credentials of the object store.
@@ -94,7 +94,7 @@ pub struct RestoredCluster {
     /// Its name; no RdfCluster of this name may exist.
     #[schemars(
         length(min = 1, max = 40),
-        regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+        regex(pattern = "^[a-z]([-a-z0-9]*[a-z0-9])?$")
     )]
     #[x_kube(validation = Rule::new("self == oldSelf").message("the cluster's name cannot change"))]
     pub name: String,
@@ -123,6 +123,9 @@ pub struct RdfRestoreStatus {
     pub phase: RestorePhase,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster_name: Option<String>,
+    /// True for ever once the cluster was made, or was about to be: it never is again.
+    #[serde(default)]
+    pub cluster_made: bool,
     /// The digest of the restored data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,

@@ -1,5 +1,6 @@
 //! RdfBackup: one Job that streams a consistent snapshot to a store.
 
+mod data;
 mod decide;
 pub mod reconcile;
 pub mod schedule;

@@ -13,13 +13,13 @@ use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 
 use crate::api::{
-    BackupPhase, RdfBackup, RdfBackupSchedule, RdfBackupScheduleSpec, RdfBackupScheduleStatus,
-    RdfBackupSpec,
+    BackupPhase, Condition, RdfBackup, RdfBackupSchedule, RdfBackupScheduleSpec,
+    RdfBackupScheduleStatus, RdfBackupSpec,
 };
 use crate::conditions::{Wanted, merge};
 use crate::context::Context;
 use crate::kubernetes::{describe_error, now, write_status};
-use crate::names::{LABEL_SCHEDULE, labels};
+use crate::names::{LABEL_SCHEDULE, standalone_labels};
 
 /// A backup of a schedule, as far as pruning cares.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,7 @@ struct Known {
     uid: String,
     phase: BackupPhase,
     created: Option<Timestamp>,
+    completed: Option<Timestamp>,
 }
 
 /// What a schedule does now.
@@ -37,23 +38,37 @@ struct Decision {
     create: Option<Timestamp>,
     prune: Vec<Known>,
     next: Option<Timestamp>,
+    /// Since when there was no backup, when that is more than two times of the schedule ago.
+    overdue_since: Option<Timestamp>,
+    last_success: Option<Timestamp>,
 }
 
-/// The cron expression cannot be used.
+/// The schedule cannot be kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("schedule {schedule:?} is not a cron expression of five fields: {message}")]
-pub struct ScheduleError {
-    schedule: String,
-    message: String,
+pub enum ScheduleError {
+    #[error("schedule {schedule:?} is not a cron expression of five fields: {message}")]
+    Malformed { schedule: String, message: String },
+    #[error("schedule {schedule:?} names no time that ever comes")]
+    Never { schedule: String },
+    #[error("timeZone {name:?} is not known: {message}")]
+    TimeZone { name: String, message: String },
+}
+
+/// What a schedule has done.
+#[derive(Clone, Copy, Debug)]
+struct History {
+    created: Timestamp,
+    last_scheduled: Option<Timestamp>,
+    last_success: Option<Timestamp>,
 }
 
 fn decide(
     spec: &RdfBackupScheduleSpec,
-    since: Timestamp,
+    history: History,
     now: Timestamp,
     known: &[Known],
 ) -> Result<Decision, ScheduleError> {
-    let malformed = |message: String| ScheduleError {
+    let malformed = |message: String| ScheduleError::Malformed {
         schedule: spec.schedule.clone(),
         message,
     };
@@ -61,31 +76,78 @@ fn decide(
         return Err(malformed("it has not five fields".to_owned()));
     }
     let cron = Cron::from_str(&spec.schedule).map_err(|error| malformed(error.to_string()))?;
-    let zoned = now.to_zoned(TimeZone::UTC);
+    let zone = match &spec.time_zone {
+        None => TimeZone::UTC,
+        Some(name) => TimeZone::get(name).map_err(|error| ScheduleError::TimeZone {
+            name: name.clone(),
+            message: error.to_string(),
+        })?,
+    };
+    let zoned = now.to_zoned(zone);
     let next = cron
         .find_next_occurrence(&zoned, false)
-        .ok()
+        .map_err(|_| ScheduleError::Never {
+            schedule: spec.schedule.clone(),
+        })?;
+    let last_due = cron.find_previous_occurrence(&zoned, true).ok();
+    let due_before = last_due
+        .as_ref()
+        .and_then(|due| cron.find_previous_occurrence(due, false).ok())
         .map(|time| time.timestamp());
-    let last_due = cron
-        .find_previous_occurrence(&zoned, true)
-        .ok()
-        .map(|time| time.timestamp());
-    // Backups of one schedule do not overlap: the next waits until the one before has ended.
-    let busy = known
+    let last_due = last_due.map(|time| time.timestamp());
+    let last_success = known
         .iter()
-        .any(|backup| matches!(backup.phase, BackupPhase::Pending | BackupPhase::Running));
-    let create = last_due.filter(|due| *due > since && !spec.suspend && !busy);
-    let mut completed: Vec<&Known> = known
-        .iter()
-        .filter(|backup| backup.phase == BackupPhase::Completed)
-        .collect();
-    completed.sort_by(|one, other| (other.created, &other.name).cmp(&(one.created, &one.name)));
-    let keep = usize::try_from(spec.keep).unwrap_or(1).max(1);
+        .filter_map(|backup| backup.completed)
+        .chain(history.last_success)
+        .max();
+    let without_since = last_success.unwrap_or(history.created);
+    let overdue_since = due_before
+        .filter(|due| without_since < *due && !spec.suspend)
+        .map(|_| without_since);
     Ok(Decision {
-        create,
-        prune: completed.into_iter().skip(keep).cloned().collect(),
-        next: next.filter(|_| !spec.suspend),
+        create: due(spec, history, last_due, known).filter(|_| !spec.suspend),
+        prune: prune(spec, known),
+        next: Some(next.timestamp()).filter(|_| !spec.suspend),
+        overdue_since,
+        last_success,
     })
+}
+
+/// The time whose backup is due. Backups of one schedule do not overlap: the next waits until the one
+/// that runs has ended, which has a deadline. One that cannot begin is in nobody's way.
+fn due(
+    spec: &RdfBackupScheduleSpec,
+    history: History,
+    last_due: Option<Timestamp>,
+    known: &[Known],
+) -> Option<Timestamp> {
+    let runs = |backup: &Known| backup.phase == BackupPhase::Running;
+    if known.iter().any(runs) {
+        return None;
+    }
+    if spec.immediate && history.last_scheduled.is_none() {
+        return Some(history.created);
+    }
+    let since = history.last_scheduled.unwrap_or(history.created);
+    last_due.filter(|due| *due > since)
+}
+
+/// The oldest of those that are more than are to be kept.
+fn prune(spec: &RdfBackupScheduleSpec, known: &[Known]) -> Vec<Known> {
+    let beyond = |phase: BackupPhase, keep: i32| {
+        let mut ended: Vec<&Known> = known
+            .iter()
+            .filter(|backup| backup.phase == phase)
+            .collect();
+        ended.sort_by(|one, other| (other.created, &other.name).cmp(&(one.created, &one.name)));
+        ended
+            .into_iter()
+            .skip(usize::try_from(keep).unwrap_or(0))
+            .cloned()
+    };
+    beyond(BackupPhase::Completed, spec.keep.max(1))
+        .chain(beyond(BackupPhase::Failed, spec.failed_history_limit))
+        .collect()
 }
 
 /// A reconcile that did not come to its end; it is tried again.
@@ -133,14 +195,18 @@ pub async fn reconcile(
     let old = schedule.status.clone().unwrap_or_default();
     let generation = schedule.metadata.generation;
     let now = now();
-    let since = old
-        .last_scheduled_at
-        .as_ref()
-        .or(schedule.metadata.creation_timestamp.as_ref())
-        .map_or(now, |time| time.0);
+    let history = History {
+        created: schedule
+            .metadata
+            .creation_timestamp
+            .as_ref()
+            .map_or(now, |time| time.0),
+        last_scheduled: old.last_scheduled_at.as_ref().map(|time| time.0),
+        last_success: old.last_success_at.as_ref().map(|time| time.0),
+    };
     let mut new = old.clone();
     new.observed_generation = generation;
-    let decision = match decide(&schedule.spec, since, now, &known) {
+    let decision = match decide(&schedule.spec, history, now, &known) {
         Ok(decision) => decision,
         Err(error) => {
             let wanted = vec![
@@ -187,13 +253,23 @@ pub async fn reconcile(
             Err(source) => return Err(failed("delete a backup")(source)),
         }
     }
-    let (reason, message) = if schedule.spec.suspend {
-        ("Suspended", "no new backups are made")
-    } else {
-        ("Scheduled", "backups are made by the schedule")
+    let (reason, message) = match decision.overdue_since {
+        _ if schedule.spec.suspend => ("Suspended", "no new backups are made".to_owned()),
+        Some(since) => (
+            "BackupOverdue",
+            format!("no backup was completed since {since}: two times of the schedule have passed"),
+        ),
+        None => ("Scheduled", "backups are made by the schedule".to_owned()),
     };
+    if reason == "BackupOverdue" && !said(&old.conditions, reason) {
+        let object = schedule.object_ref(&());
+        context
+            .event(&object, true, "Schedule", reason, &message)
+            .await;
+    }
+    new.last_success_at = decision.last_success.map(Time);
     let wanted = vec![
-        Wanted::new("Ready", !schedule.spec.suspend, reason, message),
+        Wanted::new("Ready", reason == "Scheduled", reason, message),
         Wanted::new("Stalled", false, reason, ""),
     ];
     new.next_at = decision.next.map(Time);
@@ -214,6 +290,14 @@ pub async fn reconcile(
     })))
 }
 
+/// Whether Ready had this reason before.
+fn said(conditions: &[Condition], reason: &str) -> bool {
+    let ready = conditions
+        .iter()
+        .find(|condition| condition.type_ == "Ready");
+    ready.is_some_and(|ready| ready.reason == reason)
+}
+
 fn known(backup: &RdfBackup) -> Known {
     Known {
         name: backup.name_any(),
@@ -228,6 +312,11 @@ fn known(backup: &RdfBackup) -> Known {
             .creation_timestamp
             .as_ref()
             .map(|time| time.0),
+        completed: backup
+            .status
+            .as_ref()
+            .filter(|status| status.phase == BackupPhase::Completed)
+            .and_then(|status| Some(status.completed_at.as_ref()?.0)),
     }
 }
 
@@ -238,9 +327,11 @@ fn backup(schedule: &RdfBackupSchedule, name: &str) -> RdfBackup {
         RdfBackupSpec {
             cluster_name: schedule.spec.cluster_name.clone(),
             destination: schedule.spec.destination.clone(),
+            deletion_policy: schedule.spec.deletion_policy,
+            job: schedule.spec.job.clone(),
         },
     );
-    let mut labels = labels(&schedule.spec.cluster_name, "backup");
+    let mut labels = standalone_labels(&schedule.spec.cluster_name, "backup");
     labels.insert(LABEL_SCHEDULE.to_owned(), schedule.name_any());
     backup.metadata.labels = Some(labels);
     backup
@@ -264,19 +355,24 @@ async fn write(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::api::BackupLocation;
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
     }
 
     fn spec(schedule: &str) -> RdfBackupScheduleSpec {
-        RdfBackupScheduleSpec {
-            cluster_name: "films".into(),
-            schedule: schedule.into(),
-            destination: BackupLocation::default(),
-            keep: 2,
-            suspend: false,
+        serde_json::from_value(serde_json::json!({
+            "clusterName": "films", "schedule": schedule, "destination": { "claimName": "c" },
+            "keep": 2, "failedHistoryLimit": 1,
+        }))
+        .unwrap()
+    }
+
+    fn since(time: &str) -> History {
+        History {
+            created: at(time),
+            last_scheduled: Some(at(time)),
+            last_success: Some(at(time)),
         }
     }
 
@@ -286,12 +382,13 @@ mod tests {
             uid: name.into(),
             phase,
             created: Some(at(created)),
+            completed: (phase == BackupPhase::Completed).then(|| at(created)),
         }
     }
 
     #[test]
     fn a_backup_is_due_when_its_time_has_passed_and_not_before() {
-        let since = at("2026-01-01T00:00:00Z");
+        let since = since("2026-01-01T00:00:00Z");
         let early = decide(&spec("0 3 * * *"), since, at("2026-01-01T02:59:59Z"), &[]).unwrap();
         assert_eq!(early.create, None);
         assert_eq!(early.next, Some(at("2026-01-01T03:00:00Z")));
@@ -301,10 +398,52 @@ mod tests {
     }
 
     #[test]
+    fn the_clock_is_that_of_the_time_zone_also_when_it_is_put_forward() {
+        let mut berlin = spec("30 3 * * *");
+        berlin.time_zone = Some("Europe/Berlin".into());
+        let next = |now: &str| {
+            let history = since("2026-01-01T00:00:00Z");
+            decide(&berlin, history, at(now), &[])
+                .unwrap()
+                .next
+                .unwrap()
+        };
+        assert_eq!(next("2026-03-28T12:00:00Z"), at("2026-03-29T01:30:00Z"));
+        assert_eq!(next("2026-03-27T12:00:00Z"), at("2026-03-28T02:30:00Z"));
+        berlin.time_zone = Some("Europe/Berlim".into());
+        let wrong = decide(
+            &berlin,
+            since("2026-01-01T00:00:00Z"),
+            at("2026-01-01T00:00:00Z"),
+            &[],
+        );
+        assert!(matches!(wrong, Err(ScheduleError::TimeZone { .. })));
+    }
+
+    #[test]
+    fn an_immediate_schedule_makes_its_first_backup_at_once_and_no_second() {
+        let mut immediate = spec("0 3 * * *");
+        immediate.immediate = true;
+        let created = at("2026-01-01T10:00:00Z");
+        let mut history = History {
+            created,
+            last_scheduled: None,
+            last_success: None,
+        };
+        let now = at("2026-01-01T10:00:05Z");
+        assert_eq!(
+            decide(&immediate, history, now, &[]).unwrap().create,
+            Some(created)
+        );
+        history.last_scheduled = Some(created);
+        assert_eq!(decide(&immediate, history, now, &[]).unwrap().create, None);
+    }
+
+    #[test]
     fn many_missed_times_are_made_up_by_one_backup() {
         let decision = decide(
             &spec("0 * * * *"),
-            at("2026-01-01T00:00:00Z"),
+            since("2026-01-01T00:00:00Z"),
             at("2026-01-03T10:30:00Z"),
             &[],
         )
@@ -313,16 +452,15 @@ mod tests {
     }
 
     #[test]
-    fn a_schedule_does_not_start_a_backup_while_one_is_running_or_it_is_suspended() {
-        let since = at("2026-01-01T00:00:00Z");
+    fn a_backup_that_runs_is_waited_for_and_one_that_cannot_begin_is_not() {
+        let since = since("2026-01-01T00:00:00Z");
         let now = at("2026-01-01T05:00:00Z");
-        let running = [one("a", BackupPhase::Running, "2026-01-01T04:00:00Z")];
-        assert_eq!(
-            decide(&spec("0 * * * *"), since, now, &running)
-                .unwrap()
-                .create,
-            None
-        );
+        let create = |spec: &RdfBackupScheduleSpec, phase| {
+            let known = [one("a", phase, "2026-01-01T04:00:00Z")];
+            decide(spec, since, now, &known).unwrap().create
+        };
+        assert_eq!(create(&spec("0 * * * *"), BackupPhase::Running), None);
+        assert_eq!(create(&spec("0 * * * *"), BackupPhase::Pending), Some(now));
         let mut suspended = spec("0 * * * *");
         suspended.suspend = true;
         let decision = decide(&suspended, since, now, &[]).unwrap();
@@ -330,28 +468,55 @@ mod tests {
     }
 
     #[test]
-    fn only_completed_backups_beyond_keep_are_pruned_the_oldest_of_them() {
+    fn two_times_without_a_success_are_overdue() {
+        let history = since("2026-01-01T02:00:30Z");
+        let overdue = |now: &str, known: &[Known]| {
+            let decision = decide(&spec("0 * * * *"), history, at(now), known).unwrap();
+            decision.overdue_since
+        };
+        assert_eq!(overdue("2026-01-01T03:59:59Z", &[]), None);
+        let failed = [one("f", BackupPhase::Failed, "2026-01-01T03:00:00Z")];
+        assert_eq!(
+            overdue("2026-01-01T04:00:00Z", &failed),
+            history.last_success
+        );
+        let completed = [one("c", BackupPhase::Completed, "2026-01-01T03:00:10Z")];
+        assert_eq!(overdue("2026-01-01T04:00:00Z", &completed), None);
+    }
+
+    #[test]
+    fn the_oldest_backups_beyond_what_is_kept_are_pruned() {
         let known = [
             one("oldest", BackupPhase::Completed, "2026-01-01T00:00:00Z"),
             one("failed", BackupPhase::Failed, "2025-01-01T00:00:00Z"),
+            one("failed later", BackupPhase::Failed, "2025-01-02T00:00:00Z"),
             one("newest", BackupPhase::Completed, "2026-01-03T00:00:00Z"),
             one("middle", BackupPhase::Completed, "2026-01-02T00:00:00Z"),
         ];
-        let now = at("2026-01-03T01:00:00Z");
-        let decision = decide(&spec("0 0 * * *"), now, now, &known).unwrap();
+        let now = "2026-01-03T01:00:00Z";
+        let decision = decide(&spec("0 0 * * *"), since(now), at(now), &known).unwrap();
         let names: Vec<_> = decision
             .prune
             .iter()
             .map(|known| known.name.as_str())
             .collect();
-        assert_eq!(names, ["oldest"]);
+        assert_eq!(names, ["oldest", "failed"]);
     }
 
     #[test]
-    fn an_expression_that_is_none_is_explained() {
-        let now = at("2026-01-03T01:00:00Z");
-        for wrong in ["a b c d e", "61 * * * *", "* * * *", "* * * * * *"] {
-            assert!(decide(&spec(wrong), now, now, &[]).is_err(), "{wrong}");
+    fn an_expression_that_is_none_or_never_comes_is_explained() {
+        let now = "2026-01-03T01:00:00Z";
+        for wrong in [
+            "a b c d e",
+            "61 * * * *",
+            "* * * *",
+            "* * * * * *",
+            "0 0 31 2 *",
+        ] {
+            assert!(
+                decide(&spec(wrong), since(now), at(now), &[]).is_err(),
+                "{wrong}"
+            );
         }
     }
 }

@@ -5,19 +5,24 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::Client;
-use kube::api::{Api, DeleteParams, Preconditions, PropagationPolicy};
+use kube::api::{
+    Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
+};
 use quadraft_protocol::{AdminConnection, ConnectionError, NodeId, v1};
 use serde_json::Value;
 
 use super::build;
 use super::observation::{Observation, Slot};
-use super::plan::{Ensure, Step};
+use super::plan::{Ensure, Plan, Step};
 use super::validate::{BootstrapSource, ValidatedCluster};
 use crate::api::{BackupLocation, BackupPhase, RdfBackup};
-use crate::jobs::location_url;
-use crate::kubernetes::{apply, describe_error};
+use crate::jobs::{self, location_url};
+use crate::kubernetes::cache::View;
+use crate::kubernetes::objects::{ObjectError, Wanted};
+use crate::kubernetes::{describe_error, now};
+use crate::names::LABEL_ROLE;
 
 /// Membership changes wait for a majority.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(10);
@@ -25,18 +30,27 @@ const CHANGE_DEADLINE: Duration = Duration::from_secs(10);
 /// An action could not be carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    #[error("failed to apply {kind} {name}: {}", describe_error(source))]
-    Apply {
-        kind: String,
-        name: String,
-        source: kube::Error,
-    },
+    #[error("{0}")]
+    Object(#[from] ObjectError),
+    #[error("failed to change the finalizers: {}", describe_error(.0))]
+    Finalizers(#[source] kube::Error),
     #[error("failed to delete {kind} {name}: {}", describe_error(source))]
     Delete {
         kind: &'static str,
         name: String,
         source: kube::Error,
     },
+    #[error("pod {name} is restarted when its disruption budget allows: {message}")]
+    EvictionRefused { name: String, message: String },
+    #[error("{error}{}", advice(*present_bytes))]
+    Volume {
+        present_bytes: Option<u64>,
+        error: Box<ApplyError>,
+    },
+    #[error("failed to label pod {name}: {}", describe_error(source))]
+    Label { name: String, source: kube::Error },
+    #[error("failed to note the end of Job {name}: {}", describe_error(source))]
+    Keep { name: String, source: kube::Error },
     #[error("failed to read {what}: {}", describe_error(source))]
     Read { what: String, source: kube::Error },
     #[error("{0}")]
@@ -50,49 +64,90 @@ pub enum ApplyError {
     },
 }
 
+/// What to do about a volume that cannot grow.
+fn advice(present_bytes: Option<u64>) -> String {
+    present_bytes.map_or_else(String::new, |bytes| {
+        format!(
+            ". Everything else goes on. Set spec.storage.size back to {bytes} (what the volume has), or let \
+             its StorageClass allow volumes to grow"
+        )
+    })
+}
+
 impl ApplyError {
     /// The condition's reason.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Apply { kind, source, .. } => {
-                let forbidden = matches!(source, kube::Error::Api(status) if status.code == 403 || status.code == 422);
-                if forbidden && kind == "PersistentVolumeClaim" {
+            Self::Volume { error, .. } => error.reason(),
+            Self::Object(ObjectError::NameTaken { .. }) => "NameTaken",
+            Self::Object(ObjectError::BeingDeleted { .. }) => "BeingDeleted",
+            Self::Object(ObjectError::Kubernetes { kind, source, .. }) => {
+                let refused =
+                    matches!(source, kube::Error::Api(status) if matches!(status.code, 403 | 422));
+                if refused && kind == "PersistentVolumeClaim" {
                     "StorageChangeRefused"
                 } else {
                     "ApplyFailed"
                 }
             }
+            Self::Finalizers(_) | Self::Keep { .. } | Self::Label { .. } => "ApplyFailed",
             Self::Delete { .. } => "DeleteFailed",
+            Self::EvictionRefused { .. } => "EvictionRefused",
             Self::Read { .. } => "ReadFailed",
             Self::Node(_) => "NodeRefused",
             Self::NoLeader => "WaitingForLeader",
             Self::Source { reason, .. } => reason,
         }
     }
+
+    /// Whether a person has to do something about the error.
+    #[must_use]
+    pub fn stalls(&self) -> bool {
+        if let Self::Volume { error, .. } = self {
+            return error.stalls();
+        }
+        matches!(self, Self::Object(ObjectError::NameTaken { .. }))
+            || self.reason() == "StorageChangeRefused"
+    }
+
+    /// Whether members do not have the template that they should: restarting them would bring them to
+    /// another one.
+    #[must_use]
+    pub fn concerns_templates(&self) -> bool {
+        match self {
+            Self::Object(
+                ObjectError::Kubernetes { kind, .. }
+                | ObjectError::NameTaken { kind, .. }
+                | ObjectError::BeingDeleted { kind, .. },
+            ) => matches!(
+                kind.as_str(),
+                "StatefulSet" | "ConfigMap" | "ServiceAccount"
+            ),
+            Self::Read { .. } => true,
+            _ => false,
+        }
+    }
 }
 
 /// Applies the plan's harmless actions.
 ///
-/// # Errors
-/// With the first object that the API server refuses; the others were still applied.
+/// Gives what could not be done; the rest was.
 pub async fn ensure(
     client: &Client,
+    view: View<'_>,
     cluster: &ValidatedCluster,
     observation: &Observation,
     cluster_uuid: &str,
-    actions: &[Ensure],
-) -> Result<(), ApplyError> {
-    let mut first_error = None;
-    let mut keep = |result: Result<(), ApplyError>| {
-        if let Err(error) = result {
-            first_error.get_or_insert(error);
-        }
-    };
+    plan: &Plan,
+) -> Vec<ApplyError> {
+    let mut errors = Vec::new();
+    let mut keep = |result: Result<(), ApplyError>| errors.extend(result.err());
     for object in build::shared(cluster) {
-        keep(apply_object(client, cluster, &object).await);
+        keep(ensure_object(client, view, object).await);
     }
-    for action in actions {
+    keep(ensure_disruption_budget(client, view, cluster, plan.minimum_available).await);
+    for action in &plan.ensure {
         match action {
             Ensure::Volume { slot } => {
                 let seen = observation
@@ -102,14 +157,23 @@ pub async fn ensure(
                 // Applied only where it is missing or has to grow: a volume never shrinks.
                 if seen.is_none_or(|volume| volume.requested_bytes < cluster.storage_bytes) {
                     let object = build::volume(cluster, *slot, cluster_uuid);
-                    keep(apply_object(client, cluster, &object).await);
+                    let ensured = ensure_object(client, view, object).await;
+                    keep(ensured.map_err(|error| ApplyError::Volume {
+                        present_bytes: seen.map(|volume| volume.requested_bytes),
+                        error: Box::new(error),
+                    }));
                 }
             }
+            Ensure::Role {
+                slot,
+                pod_uid,
+                role,
+            } => keep(label_role(client, cluster, *slot, pod_uid, role).await),
             Ensure::Member {
                 slot,
                 replicas,
                 recovery_attempt,
-                refused_with,
+                fenced_at,
             } => {
                 let object = build::stateful_set(
                     cluster,
@@ -117,34 +181,61 @@ pub async fn ensure(
                     cluster_uuid,
                     *replicas,
                     *recovery_attempt,
-                    *refused_with,
+                    *fenced_at,
                 );
-                keep(apply_object(client, cluster, &object).await);
+                keep(ensure_object(client, view, object).await);
             }
         }
     }
-    first_error.map_or(Ok(()), Err)
+    errors
 }
 
-async fn apply_object(
+async fn ensure_disruption_budget(
+    client: &Client,
+    view: View<'_>,
+    cluster: &ValidatedCluster,
+    minimum_available: u32,
+) -> Result<(), ApplyError> {
+    let object = build::disruption_budget(cluster, minimum_available);
+    if cluster.spec.scheduling.disruption_budget {
+        return ensure_object(client, view, object).await;
+    }
+    let unwanted = Wanted::new(object);
+    let existing = find(view, &unwanted).await?;
+    Ok(unwanted.remove(client, existing.as_ref()).await?)
+}
+
+async fn ensure_object(client: &Client, view: View<'_>, object: Value) -> Result<(), ApplyError> {
+    let wanted = Wanted::new(object);
+    let existing = find(view, &wanted).await?;
+    Ok(wanted.ensure(client, existing.as_ref()).await?)
+}
+
+async fn find(view: View<'_>, wanted: &Wanted) -> Result<Option<Value>, ApplyError> {
+    let found = view.find(wanted.kind(), wanted.namespace(), wanted.name());
+    found.await.map_err(|source| ApplyError::Read {
+        what: format!("{} {}", wanted.kind(), wanted.name()),
+        source,
+    })
+}
+
+/// Keeps the ends of Jobs in them.
+///
+/// # Errors
+/// When the API server does not answer or refuses.
+pub async fn keep_job_ends(
     client: &Client,
     cluster: &ValidatedCluster,
-    object: &Value,
+    observation: &Observation,
 ) -> Result<(), ApplyError> {
-    let text = |pointer: &str| {
-        object
-            .pointer(pointer)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    apply(client, &cluster.namespace, object)
-        .await
-        .map_err(|source| ApplyError::Apply {
-            kind: text("/kind"),
-            name: text("/metadata/name"),
+    for end in &observation.job_ends {
+        let kept = jobs::keep(client, &cluster.namespace, &end.name, &end.patch).await;
+        kept.map_err(|source| ApplyError::Keep {
+            name: end.name.clone(),
             source,
-        })
+        })?;
+    }
+    Ok(())
 }
 
 /// Carries out a step that concerns objects or nodes. Steps that only record something are the
@@ -187,7 +278,12 @@ pub async fn carry_out(
         }
         Step::RestartPod { slot, pod_uid } => {
             let pods: Api<Pod> = Api::namespaced(client.clone(), &cluster.namespace);
-            delete(&pods, "Pod", &cluster.pod_name(*slot), pod_uid, None).await
+            let name = cluster.pod_name(*slot);
+            if cluster.replicas == 1 {
+                // Nothing could ever take its place: no budget lets it be evicted.
+                return delete(&pods, "Pod", &name, pod_uid, None).await;
+            }
+            evict(&pods, &name, pod_uid).await
         }
         Step::DeleteStatefulSet {
             slot,
@@ -215,14 +311,10 @@ pub async fn carry_out(
             )
             .await
         }
-        Step::Fence {
-            slot,
-            attempt,
-            refused_with,
-        } => {
-            let object =
-                build::stateful_set(cluster, *slot, cluster_uuid, 0, *attempt, *refused_with);
-            apply_object(client, cluster, &object).await
+        Step::Fence { slot, attempt } => {
+            let now = now().as_second();
+            let object = build::stateful_set(cluster, *slot, cluster_uuid, 0, *attempt, Some(now));
+            ensure_object(client, View::Live(client), object).await
         }
         Step::StartRecovery {
             slot,
@@ -231,11 +323,15 @@ pub async fn carry_out(
         } => {
             let object =
                 build::recovery_job(cluster, *slot, cluster_uuid, *attempt, *allow_new_identity);
-            apply_object(client, cluster, &object).await
+            ensure_object(client, View::Live(client), object).await
+        }
+        Step::WithdrawJob { name, uid } => {
+            let jobs: Api<Job> = Api::namespaced(client.clone(), &cluster.namespace);
+            delete(&jobs, "Job", name, uid, None).await
         }
         Step::Unfence { slot, attempt } => {
-            let object = build::stateful_set(cluster, *slot, cluster_uuid, 1, *attempt, 0);
-            apply_object(client, cluster, &object).await
+            let object = build::stateful_set(cluster, *slot, cluster_uuid, 1, *attempt, None);
+            ensure_object(client, View::Live(client), object).await
         }
     }
 }
@@ -309,7 +405,7 @@ async fn change_membership(
 
 /// Deletes one object if it is still the one that the plan saw. One that is gone, or is another
 /// by now, is left to the next plan.
-pub(super) async fn delete<K>(
+pub async fn delete<K>(
     api: &Api<K>,
     kind: &'static str,
     name: &str,
@@ -332,6 +428,56 @@ where
         Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
         Err(source) => Err(ApplyError::Delete {
             kind,
+            name: name.to_owned(),
+            source,
+        }),
+    }
+}
+
+async fn label_role(
+    client: &Client,
+    cluster: &ValidatedCluster,
+    slot: Slot,
+    pod_uid: &str,
+    role: &str,
+) -> Result<(), ApplyError> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &cluster.namespace);
+    let name = cluster.pod_name(slot);
+    let patch =
+        serde_json::json!({ "metadata": { "uid": pod_uid, "labels": { LABEL_ROLE: role } } });
+    match pods
+        .patch(&name, &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+    {
+        Ok(_) => Ok(()),
+        // Another pod by now, or none.
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        Err(source) => Err(ApplyError::Label { name, source }),
+    }
+}
+
+/// Evicts a pod if it is still the one that the plan saw, as the disruption budget allows: whatever else
+/// takes pods away at this moment is counted too.
+async fn evict(pods: &Api<Pod>, name: &str, uid: &str) -> Result<(), ApplyError> {
+    // The library's own call writes its preconditions under a name that the API server does not know.
+    let eviction = serde_json::json!({
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": { "name": name },
+        "deleteOptions": { "preconditions": { "uid": uid } },
+    });
+    let evicted: Result<Value, kube::Error> = pods
+        .create_subresource("eviction", name, &PostParams::default(), &eviction)
+        .await;
+    match evicted {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 429 => Err(ApplyError::EvictionRefused {
+            name: name.to_owned(),
+            message: status.message.clone(),
+        }),
+        Err(source) => Err(ApplyError::Delete {
+            kind: "Pod",
             name: name.to_owned(),
             source,
         }),
@@ -367,7 +513,7 @@ async fn start_restore(
     check_location(client, &cluster.namespace, &location).await?;
     let digest = bootstrap.expected_digest.clone().or(digest);
     let object = build::restore_job(cluster, cluster_uuid, &location, &from, digest.as_deref());
-    apply_object(client, cluster, &object).await
+    ensure_object(client, View::Live(client), object).await
 }
 
 async fn completed_backup(
@@ -402,8 +548,8 @@ async fn completed_backup(
     }
 }
 
-/// Checks that the claim or the secret of a location exists, so that the reason is shown where
-/// a person looks, and not in a pod that never starts.
+/// Checks that the claim of a location exists, so that the reason is shown at once. Whether a Secret is
+/// there is not the operator's to look at: the pod says when it is not.
 ///
 /// # Errors
 /// When it does not, or the API server does not answer.
@@ -412,38 +558,22 @@ pub async fn check_location(
     namespace: &str,
     location: &BackupLocation,
 ) -> Result<(), ApplyError> {
-    if let Some(name) = &location.claim_name {
-        let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
-        let found = claims
-            .get_opt(name)
-            .await
-            .map_err(|source| ApplyError::Read {
-                what: format!("PersistentVolumeClaim {name}"),
-                source,
-            })?;
-        if found.is_none() {
-            return Err(ApplyError::Source {
-                reason: "ClaimNotFound",
-                message: format!("there is no PersistentVolumeClaim {name} in this namespace"),
-            });
-        }
+    let Some(name) = &location.claim_name else {
+        return Ok(());
+    };
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+    let found = claims
+        .get_opt(name)
+        .await
+        .map_err(|source| ApplyError::Read {
+            what: format!("PersistentVolumeClaim {name}"),
+            source,
+        })?;
+    if found.is_some() {
+        return Ok(());
     }
-    if let Some(name) = &location.credentials_secret_name {
-        let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-        // Only the metadata: the operator never reads what is in the secret.
-        let found = secrets
-            .get_metadata_opt(name)
-            .await
-            .map_err(|source| ApplyError::Read {
-                what: format!("Secret {name}"),
-                source,
-            })?;
-        if found.is_none() {
-            return Err(ApplyError::Source {
-                reason: "SecretNotFound",
-                message: format!("there is no Secret {name} in this namespace"),
-            });
-        }
-    }
-    Ok(())
+    Err(ApplyError::Source {
+        reason: "ClaimNotFound",
+        message: format!("there is no PersistentVolumeClaim {name} in this namespace"),
+    })
 }

@@ -9,10 +9,11 @@ use quadraft_protocol::{HTTP_PORT, METRICS_PORT, PEER_PORT};
 use super::observation::Slot;
 use super::origin::Origin;
 use super::validate::ValidatedCluster;
-use crate::jobs::{JobSpec, container_security, pod_security};
+use crate::jobs::{self, JobSpec, container_security, pod_security};
 use crate::names::{
-    ANNOTATION_NEW_IDENTITY, ANNOTATION_RECOVERY_ATTEMPT, ANNOTATION_REFUSED_WITH,
-    ANNOTATION_TEMPLATE_HASH, LABEL_CLUSTER_UUID, LABEL_SLOT, labels, owner, short_hash,
+    ANNOTATION_FENCED_AT, ANNOTATION_MADE_FOR, ANNOTATION_NEW_IDENTITY,
+    ANNOTATION_RECOVERY_ATTEMPT, ANNOTATION_TEMPLATE_HASH, LABEL_CLUSTER_UUID, LABEL_ROLE,
+    LABEL_SLOT, ROLE_FOLLOWER, labels, owner, short_hash, standalone_labels,
 };
 
 fn metadata(cluster: &ValidatedCluster, name: &str) -> Value {
@@ -22,6 +23,27 @@ fn metadata(cluster: &ValidatedCluster, name: &str) -> Value {
         "labels": labels(&cluster.name, "node"),
         "ownerReferences": owner("RdfCluster", &cluster.name, &cluster.uid),
     })
+}
+
+/// A Service with the addresses that the spec asks for.
+fn service(cluster: &ValidatedCluster, name: &str, mut spec: Value) -> Value {
+    let options = &cluster.spec.service;
+    if let Some(policy) = &options.ip_family_policy {
+        spec["ipFamilyPolicy"] = json!(policy);
+    }
+    if !options.ip_families.is_empty() {
+        spec["ipFamilies"] = json!(options.ip_families);
+    }
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(cluster, name),
+        "spec": spec,
+    })
+}
+
+fn http_ports() -> Value {
+    json!([{ "name": "http", "port": HTTP_PORT, "targetPort": "http", "protocol": "TCP" }])
 }
 
 fn pod_selector(cluster: &ValidatedCluster) -> Value {
@@ -35,27 +57,25 @@ fn pod_selector(cluster: &ValidatedCluster) -> Value {
 /// The Service of the clients: ready members only.
 #[must_use]
 pub fn client_service(cluster: &ValidatedCluster) -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": metadata(cluster, &cluster.name),
-        "spec": {
+    service(
+        cluster,
+        &cluster.name,
+        json!({
             "type": "ClusterIP",
             "selector": pod_selector(cluster),
-            "ports": [{ "name": "http", "port": HTTP_PORT, "targetPort": "http", "protocol": "TCP" }],
-        },
-    })
+            "ports": http_ports(),
+        }),
+    )
 }
 
 /// The headless Service that gives members their names, ready or not: they must find each other
 /// before any of them can be ready.
 #[must_use]
 pub fn peers_service(cluster: &ValidatedCluster) -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": metadata(cluster, &cluster.peers_service_name()),
-        "spec": {
+    service(
+        cluster,
+        &cluster.peers_service_name(),
+        json!({
             "clusterIP": "None",
             "publishNotReadyAddresses": true,
             "selector": pod_selector(cluster),
@@ -64,36 +84,54 @@ pub fn peers_service(cluster: &ValidatedCluster) -> Value {
                 { "name": "http", "port": HTTP_PORT, "targetPort": "http", "protocol": "TCP" },
                 { "name": "metrics", "port": METRICS_PORT, "targetPort": "metrics", "protocol": "TCP" },
             ],
-        },
-    })
+        }),
+    )
 }
 
 /// The Service of clients that take a stale answer rather than none: all members, ready or not. One
 /// that knows of no leader is not ready.
 #[must_use]
 pub fn any_service(cluster: &ValidatedCluster) -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": metadata(cluster, &cluster.any_service_name()),
-        "spec": {
+    service(
+        cluster,
+        &cluster.any_service_name(),
+        json!({
             "type": "ClusterIP",
             "publishNotReadyAddresses": true,
             "selector": pod_selector(cluster),
-            "ports": [{ "name": "http", "port": HTTP_PORT, "targetPort": "http", "protocol": "TCP" }],
-        },
-    })
+            "ports": http_ports(),
+        }),
+    )
+}
+
+/// The Service of clients that only read and leave the leader alone: ready followers, as the operator
+/// labels them.
+#[must_use]
+pub fn read_only_service(cluster: &ValidatedCluster) -> Value {
+    let mut selector = pod_selector(cluster);
+    selector[LABEL_ROLE] = json!(ROLE_FOLLOWER);
+    service(
+        cluster,
+        &cluster.read_only_service_name(),
+        json!({
+            "type": "ClusterIP",
+            "selector": selector,
+            "ports": http_ports(),
+        }),
+    )
 }
 
 /// Keeps a majority through voluntary evictions.
 #[must_use]
-pub fn disruption_budget(cluster: &ValidatedCluster) -> Value {
+pub fn disruption_budget(cluster: &ValidatedCluster, minimum_available: u32) -> Value {
     json!({
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
-        "metadata": metadata(cluster, &cluster.name),
+        "metadata": metadata(cluster, &cluster.shared_name()),
         "spec": {
-            "minAvailable": i32::from(cluster.replicas / 2 + 1),
+            "minAvailable": minimum_available,
+            // A pod that serves nobody must not keep a machine from being drained.
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
             "selector": { "matchLabels": pod_selector(cluster) },
         },
     })
@@ -105,7 +143,7 @@ pub fn service_account(cluster: &ValidatedCluster) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "ServiceAccount",
-        "metadata": metadata(cluster, &cluster.name),
+        "metadata": metadata(cluster, &cluster.shared_name()),
         "automountServiceAccountToken": false,
     })
 }
@@ -147,7 +185,7 @@ pub fn config_map(cluster: &ValidatedCluster) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": metadata(cluster, &cluster.name),
+        "metadata": metadata(cluster, &cluster.shared_name()),
         "data": node_environment(cluster),
     })
 }
@@ -161,14 +199,14 @@ pub fn shared(cluster: &ValidatedCluster) -> Vec<Value> {
         peers_service(cluster),
         client_service(cluster),
         any_service(cluster),
-        disruption_budget(cluster),
+        read_only_service(cluster),
     ]
 }
 
 /// The volume of a slot. It has no owner: it outlives the cluster unless the spec says otherwise.
 #[must_use]
 pub fn volume(cluster: &ValidatedCluster, slot: Slot, cluster_uuid: &str) -> Value {
-    let mut labels = labels(&cluster.name, "node");
+    let mut labels = standalone_labels(&cluster.name, "node");
     labels.insert(LABEL_SLOT.to_owned(), slot.to_string());
     labels.insert(LABEL_CLUSTER_UUID.to_owned(), cluster_uuid.to_owned());
     let mut spec = json!({
@@ -228,14 +266,14 @@ fn container(cluster: &ValidatedCluster, slot: Slot, cluster_uuid: &str) -> Valu
         "args": [
             "serve",
             "--data", "/data",
-            "--listen", format!("0.0.0.0:{HTTP_PORT}"),
-            "--peer-listen", format!("0.0.0.0:{PEER_PORT}"),
-            "--metrics-listen", format!("0.0.0.0:{METRICS_PORT}"),
+            "--listen", format!("[::]:{HTTP_PORT}"),
+            "--peer-listen", format!("[::]:{PEER_PORT}"),
+            "--metrics-listen", format!("[::]:{METRICS_PORT}"),
             "--advertise", cluster.host(slot),
             "--termination-message", "/dev/termination-log",
         ],
         "env": [{ "name": "QUADRAFT_CLUSTER_UUID", "value": cluster_uuid }],
-        "envFrom": [{ "configMapRef": { "name": cluster.name } }],
+        "envFrom": [{ "configMapRef": { "name": cluster.shared_name() } }],
         "ports": [
             { "name": "http", "containerPort": HTTP_PORT, "protocol": "TCP" },
             { "name": "peers", "containerPort": PEER_PORT, "protocol": "TCP" },
@@ -266,16 +304,16 @@ pub fn stateful_set(
     cluster_uuid: &str,
     replicas: i32,
     recovery_attempt: u32,
-    refused_with: i32,
+    fenced_at: Option<i64>,
 ) -> Value {
     let mut pod_labels = labels(&cluster.name, "node");
     pod_labels.insert(LABEL_SLOT.to_owned(), slot.to_string());
     let mut pod = json!({
-        "serviceAccountName": cluster.name,
+        "serviceAccountName": cluster.shared_name(),
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
         "terminationGracePeriodSeconds": 30,
-        "securityContext": pod_security(),
+        "securityContext": pod_security(cluster.spec.security),
         "containers": [container(cluster, slot, cluster_uuid)],
         "volumes": [
             { "name": "data", "persistentVolumeClaim": { "claimName": cluster.volume_name(slot) } },
@@ -295,8 +333,10 @@ pub fn stateful_set(
     metadata["annotations"] = json!({
         ANNOTATION_TEMPLATE_HASH: hash,
         ANNOTATION_RECOVERY_ATTEMPT: recovery_attempt.to_string(),
-        ANNOTATION_REFUSED_WITH: refused_with.to_string(),
     });
+    if let Some(at) = fenced_at {
+        metadata["annotations"][ANNOTATION_FENCED_AT] = json!(at.to_string());
+    }
     json!({
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
@@ -326,8 +366,8 @@ pub fn stateful_set(
 /// Name of a recovery Job.
 #[must_use]
 pub fn recovery_job_name(cluster: &ValidatedCluster, slot: Slot, attempt: u32) -> String {
-    let suffix = short_hash(&format!("{}/{slot}/{attempt}", cluster.uid), 8);
-    format!("{}-recover-{slot}-{suffix}", cluster.name)
+    let distinct = format!("{}/{slot}/{attempt}", cluster.uid);
+    jobs::name(&format!("{}-recover-{slot}", cluster.name), &distinct)
 }
 
 /// The Job that repairs a fenced slot's volume.
@@ -356,17 +396,20 @@ pub fn recovery_job(
         annotations: json!({
             ANNOTATION_RECOVERY_ATTEMPT: attempt.to_string(),
             ANNOTATION_NEW_IDENTITY: allow_new_identity.to_string(),
+            ANNOTATION_MADE_FOR: cluster.generation.to_string(),
         }),
         owner: owner("RdfCluster", &cluster.name, &cluster.uid),
         image: cluster.image.clone(),
         image_pull_policy: cluster.spec.image_pull_policy.clone(),
-        service_account: Some(cluster.name.clone()),
+        service_account: Some(cluster.shared_name()),
         arguments,
         environment: vec![("QUADRAFT_CLUSTER_UUID".to_owned(), cluster_uuid.to_owned())],
         data_claim: Some(cluster.volume_name(slot)),
         location: None,
         backup_is_read_only: true,
         scheduling: scheduling(cluster),
+        security: cluster.spec.security,
+        options: cluster.spec.jobs.clone(),
     }
     .build()
 }
@@ -374,7 +417,7 @@ pub fn recovery_job(
 /// Name of the restore Job.
 #[must_use]
 pub fn restore_job_name(cluster: &ValidatedCluster) -> String {
-    format!("{}-restore-{}", cluster.name, short_hash(&cluster.uid, 8))
+    jobs::name(&format!("{}-restore", cluster.name), &cluster.uid)
 }
 
 /// The Job that restores a backup onto the empty volume of slot 0.
@@ -407,17 +450,19 @@ pub fn restore_job(
         name: restore_job_name(cluster),
         namespace: cluster.namespace.clone(),
         labels: labels(&cluster.name, "restore"),
-        annotations: json!({}),
+        annotations: json!({ ANNOTATION_MADE_FOR: cluster.generation.to_string() }),
         owner: owner("RdfCluster", &cluster.name, &cluster.uid),
         image: cluster.image.clone(),
         image_pull_policy: cluster.spec.image_pull_policy.clone(),
-        service_account: Some(cluster.name.clone()),
+        service_account: Some(cluster.shared_name()),
         arguments,
         environment: Vec::new(),
         data_claim: Some(cluster.volume_name(0)),
         location: Some(location.clone()),
         backup_is_read_only: true,
         scheduling: scheduling(cluster),
+        security: cluster.spec.security,
+        options: cluster.spec.jobs.clone(),
     }
     .build()
 }
@@ -441,7 +486,7 @@ mod tests {
     }
 
     fn template_hash(cluster: &ValidatedCluster) -> Value {
-        let set = stateful_set(cluster, 0, "uuid", 1, 0, 0);
+        let set = stateful_set(cluster, 0, "uuid", 1, 0, None);
         set["metadata"]["annotations"][ANNOTATION_TEMPLATE_HASH].clone()
     }
 
@@ -479,7 +524,8 @@ mod tests {
             })
             .collect();
         let names: Vec<&str> = services.keys().map(String::as_str).collect();
-        assert_eq!(names, ["films", "films-any", "films-peers"]);
+        let peers = cluster.peers_service_name();
+        assert_eq!(names, ["films", "films-any", peers.as_str(), "films-ro"]);
         let (ready, any) = (&services["films"], &services["films-any"]);
         assert_eq!(any["publishNotReadyAddresses"], true);
         assert_eq!(ready["publishNotReadyAddresses"], Value::Null);

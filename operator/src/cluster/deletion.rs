@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::core::Expression;
 use serde_json::json;
 
 use super::apply::{ApplyError, delete};
@@ -10,13 +11,32 @@ use crate::api::{OnClusterDeletion, RdfCluster};
 use crate::context::Context;
 use crate::names::{FINALIZER, LABEL_CLUSTER_UUID, selector};
 
-/// Puts the finalizer on a cluster before anything is made for it.
+/// Whether the finalizer is on the cluster.
+fn is_protected(cluster: &RdfCluster) -> bool {
+    cluster.finalizers().iter().any(|name| name == FINALIZER)
+}
+
+/// Whether something has to be done when the cluster is deleted: what has an owner goes by itself, and
+/// volumes that stay need nobody.
+fn needs_protection(cluster: &RdfCluster) -> bool {
+    cluster.spec.storage.on_cluster_deletion == OnClusterDeletion::Delete
+}
+
+/// Whether the finalizer is on the cluster if it has to be, and only then.
+pub(super) fn is_in_order(cluster: &RdfCluster) -> bool {
+    is_protected(cluster) == needs_protection(cluster)
+}
+
+/// Puts the finalizer on a cluster, before anything is made for it, or takes it away.
 pub(super) async fn protect(context: &Context, cluster: &RdfCluster) -> Result<bool, ApplyError> {
-    if cluster.finalizers().iter().any(|name| name == FINALIZER) {
+    if is_in_order(cluster) {
         return Ok(false);
     }
     let mut finalizers = cluster.finalizers().to_vec();
-    finalizers.push(FINALIZER.to_owned());
+    finalizers.retain(|name| name != FINALIZER);
+    if needs_protection(cluster) {
+        finalizers.push(FINALIZER.to_owned());
+    }
     set_finalizers(context, cluster, &finalizers).await?;
     Ok(true)
 }
@@ -24,7 +44,8 @@ pub(super) async fn protect(context: &Context, cluster: &RdfCluster) -> Result<b
 /// Deletes the volumes if the spec says so, and lets the cluster go. StatefulSets and the rest
 /// are owned by the cluster and go after it; a claim in use goes when its pod has.
 pub(super) async fn finish(context: &Context, cluster: &RdfCluster) -> Result<(), ApplyError> {
-    if !cluster.finalizers().iter().any(|name| name == FINALIZER) {
+    context.forget(&cluster.uid().unwrap_or_default());
+    if !is_protected(cluster) {
         return Ok(());
     }
     if cluster.spec.storage.on_cluster_deletion == OnClusterDeletion::Delete {
@@ -36,7 +57,6 @@ pub(super) async fn finish(context: &Context, cluster: &RdfCluster) -> Result<()
         .filter(|name| *name != FINALIZER)
         .cloned()
         .collect();
-    context.forget(&cluster.uid().unwrap_or_default());
     set_finalizers(context, cluster, &finalizers).await
 }
 
@@ -51,10 +71,9 @@ async fn delete_volumes(context: &Context, cluster: &RdfCluster) -> Result<(), A
     };
     let namespace = cluster.namespace().unwrap_or_default();
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &namespace);
-    let mine = ListParams::default().labels(&format!(
-        "{},{LABEL_CLUSTER_UUID}={uuid}",
-        selector(&cluster.name_any())
-    ));
+    let mut mine = selector(&cluster.name_any());
+    mine.extend(Expression::Equal(LABEL_CLUSTER_UUID.to_owned(), uuid));
+    let mine = ListParams::default().labels_from(&mine);
     let found = claims
         .list(&mine)
         .await
@@ -103,10 +122,6 @@ async fn set_finalizers(
     {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        Err(source) => Err(ApplyError::Apply {
-            kind: "RdfCluster".to_owned(),
-            name: cluster.name_any(),
-            source,
-        }),
+        Err(source) => Err(ApplyError::Finalizers(source)),
     }
 }

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quadraft_protocol::NodeId;
 
-use super::observation::{Membership, Node, Observation, Role, Slot};
+use super::observation::{Membership, Node, Observation, Role, Slot, Volume};
+use super::validate::ValidatedCluster;
+use crate::names::ANNOTATION_ACCEPT_VOLUME;
 
 /// A voter counts as caught up while its log is at most this far behind what is committed: the
 /// nodes are asked at slightly different times while writing goes on.
@@ -169,9 +171,24 @@ fn ordered(one: NodeId, other: NodeId) -> (NodeId, NodeId) {
     (one.min(other), one.max(other))
 }
 
+/// Whether a person has accepted the volume of a slot for a node that reached its mark there: a copy of a
+/// volume that has everything is as good as the volume, when nobody uses that one any more.
+#[must_use]
+pub fn is_accepted(
+    cluster: &ValidatedCluster,
+    slot: Slot,
+    volume: &Volume,
+    node: &Node,
+    mark_index: u64,
+) -> bool {
+    let accepted = cluster.accepted_volume.as_ref();
+    accepted.is_some_and(|(accepted, uid)| *accepted == slot && *uid == volume.uid)
+        && node.last_log_index >= mark_index
+}
+
 /// A node id that appears on another volume than before, or below the mark it had reached.
 #[must_use]
-pub fn set_back(observation: &Observation) -> Option<(Slot, String)> {
+pub fn set_back(cluster: &ValidatedCluster, observation: &Observation) -> Option<(Slot, String)> {
     for (slot, seen) in &observation.slots {
         let (Some(node), Some(volume)) = (&seen.node, &seen.volume) else {
             continue;
@@ -179,12 +196,14 @@ pub fn set_back(observation: &Observation) -> Option<(Slot, String)> {
         let Some(mark) = observation.record.high_water.get(&node.node_id) else {
             continue;
         };
-        if mark.volume_uid != volume.uid {
+        if mark.volume_uid != volume.uid && !is_accepted(cluster, *slot, volume, node, mark.index) {
             return Some((
                 *slot,
                 format!(
-                    "node {} was born on volume {} and now answers from volume {}: it is a copy",
-                    node.node_id, mark.volume_uid, volume.uid
+                    "node {} was born on volume {} and now answers from volume {}: it is a copy. If nothing \
+                     uses the other one any more, and it was not written to since this one was made, accept \
+                     it: kubectl annotate rdfcluster {} {ANNOTATION_ACCEPT_VOLUME}={slot}/{}",
+                    node.node_id, mark.volume_uid, volume.uid, cluster.name, volume.uid
                 ),
             ));
         }

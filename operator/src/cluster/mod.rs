@@ -5,6 +5,7 @@ pub mod apply;
 mod ask;
 pub mod build;
 mod deletion;
+mod events;
 pub mod health;
 pub mod observation;
 pub mod observe;

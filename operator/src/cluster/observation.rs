@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quadraft_protocol::{NodeId, RecoveryOutcome};
+use quadraft_protocol::{ExitCode, NodeId, RecoveryOutcome};
 
 /// The number of a member's place, counted from 0.
 pub type Slot = u8;
@@ -15,6 +15,8 @@ pub struct Observation {
     pub slots: BTreeMap<Slot, SlotObservation>,
     pub restore: JobState<RestoreFindings>,
     pub service: ServiceObservation,
+    /// Jobs that have ended and do not say so themselves yet.
+    pub job_ends: Vec<JobEnd>,
 }
 
 /// The way of clients to the members.
@@ -96,29 +98,33 @@ impl SlotObservation {
         newest_job.max(fenced_for)
     }
 
-    /// Whether the node program refused the volume and does not run.
-    #[must_use]
-    pub fn refused(&self) -> Option<&Termination> {
+    /// How the pod's container ended with one of the node program's own codes, when it does not run.
+    fn ended_with(&self, code: ExitCode) -> Option<&Termination> {
         let pod = self.pod.as_ref()?;
         if pod.running || pod.deleting {
             return None;
         }
-        pod.termination
-            .as_ref()
-            .filter(|termination| matches!(termination.exit_code, 20 | 21))
+        let termination = pod.termination.as_ref()?;
+        (ExitCode::from_status(termination.exit_code) == Some(code)).then_some(termination)
+    }
+
+    /// Whether the node program refused the volume and does not run.
+    #[must_use]
+    pub fn refused(&self) -> Option<&Termination> {
+        self.ended_with(ExitCode::VolumeRefused)
+    }
+
+    /// Whether the volume is that of another cluster, or in a format that the node program does not
+    /// know: nothing that recovery could repair.
+    #[must_use]
+    pub fn cannot_use_volume(&self) -> Option<&Termination> {
+        self.ended_with(ExitCode::WrongIdentity)
     }
 
     /// Whether the pod's container ended because its node had been removed from the cluster.
     #[must_use]
     pub fn ended_as_removed(&self) -> bool {
-        self.pod.as_ref().is_some_and(|pod| {
-            !pod.running
-                && !pod.deleting
-                && pod
-                    .termination
-                    .as_ref()
-                    .is_some_and(|termination| termination.exit_code == 26)
-        })
+        self.ended_with(ExitCode::Removed).is_some()
     }
 }
 
@@ -142,8 +148,9 @@ pub struct StatefulSetState {
     pub template_hash: String,
     /// The attempt that the set was fenced for the last time.
     pub recovery_attempt: u32,
-    /// The exit code that it was fenced for.
-    pub refused_with: i32,
+    /// When it was scaled away for a Job, in seconds since 1970, and how long ago that is.
+    pub fenced_at: Option<i64>,
+    pub fenced_seconds: i64,
     pub deleting: bool,
 }
 
@@ -159,6 +166,8 @@ pub struct Pod {
     pub deleting: bool,
     /// How the container ended the last time.
     pub termination: Option<Termination>,
+    /// What the pod's label says that it does.
+    pub role: Option<String>,
     /// Why the container does not run, as the kubelet or scheduler puts it.
     pub waiting: Option<String>,
 }
@@ -175,6 +184,8 @@ pub struct Termination {
 pub enum JobState<T> {
     #[default]
     Absent,
+    /// Its container has not run yet.
+    Waiting(WaitingJob),
     Running,
     Succeeded(T),
     Failed {
@@ -183,6 +194,27 @@ pub enum JobState<T> {
         /// The Job had been allowed to give the volume a new identity.
         with_new_identity: bool,
     },
+}
+
+/// A Job whose container has not run yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WaitingJob {
+    pub name: String,
+    pub uid: String,
+    /// How long the Job exists.
+    pub seconds: i64,
+    /// What keeps it from running, in the words of whoever does.
+    pub obstacle: Option<String>,
+    /// The spec of the cluster has changed since it was made.
+    pub is_outdated: bool,
+    pub deleting: bool,
+}
+
+/// The end of a Job's container, to be kept in the Job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobEnd {
+    pub name: String,
+    pub patch: serde_json::Value,
 }
 
 /// What a recovery Job reported.

@@ -1,7 +1,7 @@
-//! Looks at the world: the cluster's objects from the API server, never from a cache, and each
-//! node's own word about itself.
+//! Looks at the world: the cluster's objects, and each node's own word about itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -9,25 +9,33 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod as KubernetesPod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{Api, ListParams};
+use k8s_openapi::jiff::Timestamp;
+use kube::core::Selector;
 use kube::{Client, ResourceExt};
 use quadraft_protocol::{
     AdminConnection, NodeId, RecoveryOutcome, RecoveryReport, RestoreReport, v1,
 };
 
 use super::observation::{
-    JobState, Mark, Membership, Node, Observation, Pod, Record, RecoveryFindings, RestoreFindings,
-    Role, Slot, StatefulSetState, Termination, Volume,
+    JobEnd, JobState, Mark, Membership, Node, Observation, Pod, Record, RecoveryFindings,
+    RestoreFindings, Role, Slot, StatefulSetState, Termination, Volume, WaitingJob,
 };
-use super::validate::{ValidatedCluster, parse_quantity};
+use super::validate::ValidatedCluster;
 use super::{ask, serving};
 use crate::api::{RdfClusterStatus, condition_is_true};
 use crate::jobs::{self, JobResult, explain};
+use crate::kubernetes::cache::View;
+use crate::kubernetes::now;
+use crate::kubernetes::obstacles::{Obstacle, last_warning};
 use crate::names::{
-    ANNOTATION_NEW_IDENTITY, ANNOTATION_RECOVERY_ATTEMPT, ANNOTATION_REFUSED_WITH,
-    ANNOTATION_TEMPLATE_HASH, LABEL_CLUSTER_UUID, LABEL_COMPONENT, LABEL_SERVICE_NAME, LABEL_SLOT,
-    selector,
+    ANNOTATION_FENCED_AT, ANNOTATION_MADE_FOR, ANNOTATION_NEW_IDENTITY,
+    ANNOTATION_RECOVERY_ATTEMPT, ANNOTATION_TEMPLATE_HASH, LABEL_CLUSTER_UUID, LABEL_COMPONENT,
+    LABEL_ROLE, LABEL_SERVICE_NAME, LABEL_SLOT, selector,
 };
+use crate::quantity::parse_whole;
+
+/// How long the makers of pods are given before they are asked why there is none.
+const NO_POD_AFTER_SECONDS: i64 = 10;
 
 /// How long a node may take to answer.
 pub const NODE_DEADLINE: Duration = Duration::from_secs(2);
@@ -48,60 +56,87 @@ pub enum ObserveError {
 /// When the API server does not answer; a node that does not answer is part of what is seen.
 pub async fn observe(
     client: &Client,
+    view: View<'_>,
     cluster: &ValidatedCluster,
     status: &RdfClusterStatus,
 ) -> Result<Observation, ObserveError> {
     let namespace = cluster.namespace.as_str();
-    let mine = ListParams::default().labels(&selector(&cluster.name));
-    let sets: Api<StatefulSet> = Api::namespaced(client.clone(), namespace);
-    let pods: Api<KubernetesPod> = Api::namespaced(client.clone(), namespace);
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
-    let jobs: Api<Job> = Api::namespaced(client.clone(), namespace);
-    let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
-    let of_service =
-        ListParams::default().labels(&format!("{LABEL_SERVICE_NAME}={}", cluster.name));
+    let mine = selector(&cluster.name);
+    // A claim may have lost its labels: a cluster is not made over it.
+    let claims_of = match view {
+        View::Cached(_) => mine.clone(),
+        View::Live(_) => Selector::default(),
+    };
+    let of_service: Selector = [(LABEL_SERVICE_NAME.to_owned(), cluster.name.clone())]
+        .into_iter()
+        .collect();
     let failed = |kind| move |source| ObserveError::List { kind, source };
     let (sets, pods, claims, jobs, slices) = futures::try_join!(
-        async { sets.list(&mine).await.map_err(failed("StatefulSets")) },
-        async { pods.list(&mine).await.map_err(failed("Pods")) },
         async {
-            claims
-                .list(&ListParams::default())
+            view.list::<StatefulSet>(namespace, &mine)
+                .await
+                .map_err(failed("StatefulSets"))
+        },
+        async {
+            view.list::<KubernetesPod>(namespace, &mine)
+                .await
+                .map_err(failed("Pods"))
+        },
+        async {
+            view.list::<PersistentVolumeClaim>(namespace, &claims_of)
                 .await
                 .map_err(failed("PersistentVolumeClaims"))
         },
-        async { jobs.list(&mine).await.map_err(failed("Jobs")) },
         async {
-            slices
-                .list(&of_service)
+            view.list::<Job>(namespace, &mine)
+                .await
+                .map_err(failed("Jobs"))
+        },
+        async {
+            view.list::<EndpointSlice>(namespace, &of_service)
                 .await
                 .map_err(failed("EndpointSlices"))
         },
     )?;
+    let now = now();
     let mut observation = Observation {
         record: record(status),
         ..Observation::default()
     };
-    for claim in &claims.items {
+    for claim in &claims {
         if let Some(slot) = volume_slot(cluster, &claim.name_any()) {
             observation.slots.entry(slot).or_default().volume = Some(volume(claim));
         }
     }
-    for set in &sets.items {
-        if let Some(slot) = slot_of(set) {
-            observation.slots.entry(slot).or_default().stateful_set = Some(stateful_set(set));
+    for set in &sets {
+        if let Some(slot) = slot_of(&**set) {
+            let seen = observation.slots.entry(slot).or_default();
+            seen.stateful_set = Some(stateful_set(set, now));
         }
     }
-    for pod in pods.items.iter().filter(|pod| component(*pod) == "node") {
-        if let Some(slot) = slot_of(pod) {
+    for pod in pods.iter().filter(|pod| component(&***pod) == "node") {
+        if let Some(slot) = slot_of(&**pod) {
             observation.slots.entry(slot).or_default().pod = Some(member_pod(pod));
         }
     }
-    for job in &jobs.items {
-        match component(job) {
+    let warnings = warnings(client, namespace, &jobs, &sets, &pods, now)
+        .await
+        .map_err(failed("Events"))?;
+    for job in &jobs {
+        if let Some(patch) = jobs::to_keep(job, &pods) {
+            let name = job.name_any();
+            observation.job_ends.push(JobEnd { name, patch });
+        }
+        let look = JobLook {
+            cluster,
+            pods: &pods,
+            warnings: &warnings,
+            now,
+        };
+        match component(&**job) {
             "recovery" => {
-                if let (Some(slot), Some(attempt)) = (slot_of(job), attempt_of(job)) {
-                    let state = recovery_state(job, &pods.items);
+                if let (Some(slot), Some(attempt)) = (slot_of(&**job), attempt_of(job)) {
+                    let state = recovery_state(job, look);
                     observation
                         .slots
                         .entry(slot)
@@ -110,7 +145,7 @@ pub async fn observe(
                         .insert(attempt, state);
                 }
             }
-            "restore" => observation.restore = restore_state(job, &pods.items),
+            "restore" => observation.restore = restore_state(job, look),
             _ => {}
         }
     }
@@ -130,7 +165,7 @@ pub async fn observe(
         let node = answer.map(|answer| node(cluster, answer));
         observation.slots.entry(slot).or_default().node = node;
     }
-    observation.service.ready_pods = slices.items.iter().flat_map(ready_pods).collect();
+    observation.service.ready_pods = slices.iter().flat_map(|slice| ready_pods(slice)).collect();
     if serving::should_ask(cluster, &observation) {
         observation.service.answer = ask::whether_ready(&cluster.client_address()).await;
     }
@@ -215,13 +250,15 @@ fn volume(claim: &PersistentVolumeClaim) -> Volume {
             .spec
             .as_ref()
             .and_then(|spec| spec.resources.as_ref()?.requests.as_ref()?.get("storage"))
-            .and_then(|quantity| parse_quantity(&quantity.0))
+            .and_then(|quantity| parse_whole(&quantity.0))
             .unwrap_or(0),
         deleting: claim.metadata.deletion_timestamp.is_some(),
     }
 }
 
-fn stateful_set(set: &StatefulSet) -> StatefulSetState {
+fn stateful_set(set: &StatefulSet, now: Timestamp) -> StatefulSetState {
+    let fenced_at: Option<i64> =
+        annotation(set, ANNOTATION_FENCED_AT).and_then(|text| text.parse().ok());
     StatefulSetState {
         uid: set.uid().unwrap_or_default(),
         resource_version: set.resource_version().unwrap_or_default(),
@@ -236,9 +273,8 @@ fn stateful_set(set: &StatefulSet) -> StatefulSetState {
         recovery_attempt: annotation(set, ANNOTATION_RECOVERY_ATTEMPT)
             .and_then(|text| text.parse().ok())
             .unwrap_or(0),
-        refused_with: annotation(set, ANNOTATION_REFUSED_WITH)
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(0),
+        fenced_at,
+        fenced_seconds: fenced_at.map_or(0, |at| now.as_second() - at),
         deleting: set.metadata.deletion_timestamp.is_some(),
     }
 }
@@ -291,6 +327,7 @@ fn member_pod(pod: &KubernetesPod) -> Pod {
             .to_owned(),
         running: state.running.is_some(),
         ready,
+        role: pod.labels().get(LABEL_ROLE).cloned(),
         deleting: pod.metadata.deletion_timestamp.is_some(),
         termination: terminated.map(|terminated| Termination {
             exit_code: terminated.exit_code,
@@ -300,16 +337,89 @@ fn member_pod(pod: &KubernetesPod) -> Pod {
     }
 }
 
-fn recovery_state(job: &Job, pods: &[KubernetesPod]) -> JobState<RecoveryFindings> {
-    match jobs::result(job, pods) {
+/// What a Job is looked at with.
+#[derive(Clone, Copy)]
+struct JobLook<'a> {
+    cluster: &'a ValidatedCluster,
+    pods: &'a [Arc<KubernetesPod>],
+    /// The last warning about objects without a pod, by their UIDs.
+    warnings: &'a BTreeMap<String, Obstacle>,
+    now: Timestamp,
+}
+
+impl JobLook<'_> {
+    fn result(&self, job: &Job) -> JobResult {
+        let warning = self.warnings.get(&job.uid().unwrap_or_default());
+        jobs::result(job, self.pods, warning, self.now)
+    }
+
+    fn waiting(&self, job: &Job, obstacle: Option<Obstacle>) -> WaitingJob {
+        let generation = self.cluster.generation.to_string();
+        WaitingJob {
+            name: job.name_any(),
+            uid: job.uid().unwrap_or_default(),
+            seconds: age_seconds(job, self.now),
+            obstacle: obstacle.map(|obstacle| obstacle.to_string()),
+            is_outdated: annotation(job, ANNOTATION_MADE_FOR) != Some(&generation),
+            deleting: job.metadata.deletion_timestamp.is_some(),
+        }
+    }
+}
+
+fn age_seconds<K: kube::Resource>(object: &K, now: Timestamp) -> i64 {
+    let created = object.meta().creation_timestamp.as_ref();
+    created.map_or(0, |time| now.as_second() - time.0.as_second())
+}
+
+/// Why Jobs and members have no pod: those that should have had one for a while are asked about.
+async fn warnings(
+    client: &Client,
+    namespace: &str,
+    jobs: &[Arc<Job>],
+    sets: &[Arc<StatefulSet>],
+    pods: &[Arc<KubernetesPod>],
+    now: Timestamp,
+) -> Result<BTreeMap<String, Obstacle>, kube::Error> {
+    let has_pod = |uid: &str| {
+        pods.iter().any(|pod| {
+            let owners = pod.metadata.owner_references.iter().flatten();
+            owners.into_iter().any(|owner| owner.uid == uid)
+        })
+    };
+    let should_have = |uid: Option<String>, age_seconds: i64| {
+        uid.filter(|uid| age_seconds >= NO_POD_AFTER_SECONDS && !has_pod(uid))
+    };
+    let of_jobs = jobs.iter().filter_map(|job| {
+        let ended = jobs::has_ended(job);
+        should_have(job.uid(), age_seconds(&**job, now)).filter(|_| !ended)
+    });
+    let of_sets = sets.iter().filter_map(|set| {
+        let wants_pod = set.spec.as_ref().and_then(|spec| spec.replicas) != Some(0);
+        should_have(set.uid(), age_seconds(&**set, now)).filter(|_| wants_pod)
+    });
+    let mut warnings = BTreeMap::new();
+    for uid in of_jobs.chain(of_sets) {
+        if let Some(warning) = last_warning(client, namespace, &uid).await? {
+            warnings.insert(uid, warning);
+        }
+    }
+    Ok(warnings)
+}
+
+fn recovery_state(job: &Job, look: JobLook<'_>) -> JobState<RecoveryFindings> {
+    match look.result(job) {
+        JobResult::Waiting { obstacle } => JobState::Waiting(look.waiting(job, obstacle)),
         JobResult::Running => JobState::Running,
-        JobResult::Succeeded { message } => JobState::Succeeded(
-            recovery_findings(&message).unwrap_or_else(|| RecoveryFindings {
-                outcome: RecoveryOutcome::Recovered,
-                message: explain(&message),
-                entries_replayed: 0,
-            }),
-        ),
+        JobResult::Succeeded { report } => {
+            let report = report.unwrap_or_default();
+            JobState::Succeeded(
+                recovery_findings(&report).unwrap_or_else(|| RecoveryFindings {
+                    outcome: RecoveryOutcome::Recovered,
+                    message: explain(&report),
+                    entries_replayed: 0,
+                }),
+            )
+        }
         JobResult::Failed { exit_code, message } => JobState::Failed {
             exit_code,
             message,
@@ -327,11 +437,13 @@ fn recovery_findings(json: &str) -> Option<RecoveryFindings> {
     })
 }
 
-fn restore_state(job: &Job, pods: &[KubernetesPod]) -> JobState<RestoreFindings> {
-    match jobs::result(job, pods) {
+fn restore_state(job: &Job, look: JobLook<'_>) -> JobState<RestoreFindings> {
+    match look.result(job) {
+        JobResult::Waiting { obstacle } => JobState::Waiting(look.waiting(job, obstacle)),
         JobResult::Running => JobState::Running,
-        JobResult::Succeeded { message } => {
-            let report: Option<RestoreReport> = serde_json::from_str(&message).ok();
+        JobResult::Succeeded { report } => {
+            let report: Option<RestoreReport> =
+                report.and_then(|report| serde_json::from_str(&report).ok());
             JobState::Succeeded(report.map_or_else(RestoreFindings::default, |report| {
                 RestoreFindings {
                     node_id: report.node_id,
@@ -343,7 +455,7 @@ fn restore_state(job: &Job, pods: &[KubernetesPod]) -> JobState<RestoreFindings>
             }))
         }
         JobResult::Failed { exit_code, message } => JobState::Failed {
-            message: format!("{}: {message}", jobs::failure_reason(exit_code)),
+            message: format!("{}: {message}", jobs::failure_reason(exit_code, &message)),
             exit_code,
             with_new_identity: false,
         },

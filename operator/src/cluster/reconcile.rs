@@ -12,21 +12,27 @@ use super::observation::Observation;
 use super::plan::{self, Plan, Reason, Step, Verdict};
 use super::serving::{self, Obstacle};
 use super::status::{self, Failure};
-use super::validate::{ValidatedCluster, validate};
-use super::{deletion, observe};
+use super::validate::{SpecError, ValidatedCluster, accepted};
+use super::{deletion, events, observe};
 use crate::api::{RdfCluster, RdfClusterStatus};
 use crate::context::Context;
+use crate::kubernetes::cache::View;
 use crate::kubernetes::{describe_error, now, write_status};
 
 const SHORTLY: Duration = Duration::from_millis(500);
 const SOON: Duration = Duration::from_secs(3);
 const STEADY: Duration = Duration::from_secs(10);
 
+/// A reconcile that has failed so often before is told of in the status: within half a minute.
+const TOLD_AFTER: u32 = 3;
+
 /// A reconcile that did not come to its end; it is tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
     #[error("failed to read the cluster: {}", describe_error(.0))]
     Read(#[source] kube::Error),
+    #[error("{0}")]
+    Watch(String),
     #[error("failed to look at the world: {0}")]
     Observe(#[from] observe::ObserveError),
     #[error("{0}")]
@@ -37,15 +43,56 @@ pub enum ReconcileError {
 
 /// Brings a cluster one step nearer to its spec.
 ///
+/// What the watches have told is looked at first. That there is nothing to do, as mostly, needs no
+/// request; a step is decided again from what the API server says at that moment.
+///
 /// # Errors
 /// When the API server does not answer or refuses what is needed before anything else.
 pub async fn reconcile(
     cached: Arc<RdfCluster>,
     context: Arc<Context>,
 ) -> Result<Action, ReconcileError> {
+    let result = reconcile_once(&cached, &context).await;
+    let failures = context.failures.count(&cached.uid().unwrap_or_default());
+    if let Err(error) = &result
+        && failures >= TOLD_AFTER
+    {
+        tell_that_nothing_is_known(&context, &cached, error).await;
+    }
+    result
+}
+
+/// Says in the status why a cluster could not be looked at: who reads it must not believe what was true
+/// before. That this cannot be written either is only logged.
+async fn tell_that_nothing_is_known(
+    context: &Context,
+    cached: &RdfCluster,
+    error: &ReconcileError,
+) {
     let namespace = cached.namespace().unwrap_or_default();
     let clusters: Api<RdfCluster> = Api::namespaced(context.client.clone(), &namespace);
-    // The cache may be behind what this very operator wrote a moment ago.
+    let Ok(Some(cluster)) = clusters.get_opt(&cached.name_any()).await else {
+        return;
+    };
+    let old = cluster.status.clone().unwrap_or_default();
+    let new = status::unknown(&old, cluster.metadata.generation, &error.to_string(), now());
+    if let Err(error) = write(context, &cluster, &new).await {
+        tracing::warn!(%error, cluster = cluster.name_any(), namespace, "failed to tell of an error");
+    }
+}
+
+async fn reconcile_once(cached: &RdfCluster, context: &Context) -> Result<Action, ReconcileError> {
+    if let Some(trouble) = context.caches.trouble() {
+        return Err(ReconcileError::Watch(trouble));
+    }
+    if cached.metadata.deletion_timestamp.is_none() && deletion::is_in_order(cached) {
+        let view = View::Cached(&context.caches);
+        if let Look::Rests(action) = look(context, cached, view).await? {
+            return Ok(action);
+        }
+    }
+    let namespace = cached.namespace().unwrap_or_default();
+    let clusters: Api<RdfCluster> = Api::namespaced(context.client.clone(), &namespace);
     let Some(cluster) = clusters
         .get_opt(&cached.name_any())
         .await
@@ -54,39 +101,105 @@ pub async fn reconcile(
         return Ok(Action::await_change());
     };
     if cluster.metadata.deletion_timestamp.is_some() {
-        deletion::finish(&context, &cluster).await?;
+        deletion::finish(context, &cluster).await?;
         return Ok(Action::await_change());
     }
-    if deletion::protect(&context, &cluster).await? {
+    if deletion::protect(context, &cluster).await? {
         return Ok(Action::requeue(Duration::ZERO));
     }
-    let old = cluster.status.clone().unwrap_or_default();
-    let valid = match validate(&cluster, &context.node_image_repository) {
-        Ok(valid) => valid,
-        Err(error) => {
-            let failure = Failure {
-                reason: error.reason().to_owned(),
-                message: error.to_string(),
+    match look(context, &cluster, View::Live(&context.client)).await? {
+        Look::Rests(action) => Ok(action),
+        Look::Step {
+            valid,
+            refused,
+            observation,
+            plan,
+        } => {
+            let old = cluster.status.clone().unwrap_or_default();
+            let sight = Sight {
+                valid: &valid,
+                refused: refused.as_ref(),
+                observation: &observation,
+                plan: &plan,
             };
+            act(context, &cluster, &old, sight).await
+        }
+    }
+}
+
+/// What a look at a cluster came to.
+enum Look {
+    /// No step is due; what is harmless was done and the status written.
+    Rests(Action),
+    Step {
+        valid: Box<ValidatedCluster>,
+        refused: Option<Failure>,
+        observation: Box<Observation>,
+        plan: Plan,
+    },
+}
+
+async fn look(
+    context: &Context,
+    cluster: &RdfCluster,
+    view: View<'_>,
+) -> Result<Look, ReconcileError> {
+    let old = cluster.status.clone().unwrap_or_default();
+    let refusal = |error: SpecError| Failure {
+        reason: error.reason().to_owned(),
+        message: error.to_string(),
+        stalls: true,
+    };
+    let (valid, refused) = match accepted(cluster, &context.node_image_repository) {
+        Ok((valid, refused)) => (valid, refused.map(refusal)),
+        Err(error) => {
+            let failure = refusal(error);
             let new = status::invalid(cluster.metadata.generation, &old, &failure, now());
-            announce_failure(&context, &cluster, &failure).await;
-            write(&context, &cluster, &new).await?;
-            return Ok(Action::requeue(STEADY));
+            write(context, cluster, &new).await?;
+            return Ok(Look::Rests(Action::requeue(STEADY)));
         }
     };
-    let observation = observe::observe(&context.client, &valid, &old).await?;
+    let observation = observe::observe(&context.client, view, &valid, &old).await?;
     let plan = plan::plan(&valid, &observation);
-    act(&context, &cluster, &valid, &old, &observation, &plan).await
+    if plan.step.is_some() {
+        return Ok(Look::Step {
+            valid: Box::new(valid),
+            refused,
+            observation: Box::new(observation),
+            plan,
+        });
+    }
+    let sight = Sight {
+        valid: &valid,
+        refused: refused.as_ref(),
+        observation: &observation,
+        plan: &plan,
+    };
+    act(context, cluster, &old, sight).await.map(Look::Rests)
+}
+
+/// What a reconcile acts by.
+#[derive(Clone, Copy)]
+struct Sight<'a> {
+    valid: &'a ValidatedCluster,
+    /// Why the present spec is not what is acted by, when it is not.
+    refused: Option<&'a Failure>,
+    observation: &'a Observation,
+    plan: &'a Plan,
 }
 
 async fn act(
     context: &Context,
     cluster: &RdfCluster,
-    valid: &ValidatedCluster,
     old: &RdfClusterStatus,
-    observation: &Observation,
-    plan: &Plan,
+    sight: Sight<'_>,
 ) -> Result<Action, ReconcileError> {
+    let Sight {
+        valid,
+        refused,
+        observation,
+        plan,
+    } = sight;
     let generation = cluster.metadata.generation;
     // What a step decides is persisted before anything is done about it.
     let recorded = match &plan.step {
@@ -98,6 +211,7 @@ async fn act(
     if !records && !valid.paused {
         failure = carry_out(context, valid, old, observation, plan).await;
     }
+    let failure = failure.or_else(|| refused.cloned());
     let new = status::status(
         valid,
         generation,
@@ -107,7 +221,7 @@ async fn act(
         failure.as_ref(),
         now(),
     );
-    announce(context, cluster, plan, failure.as_ref()).await;
+    announce_step(context, cluster, plan).await;
     write(context, cluster, &new).await?;
     Ok(Action::requeue(if records {
         Duration::from_millis(50)
@@ -145,10 +259,13 @@ async fn carry_out(
 ) -> Option<Failure> {
     let uuid = old.cluster_uuid.as_deref()?;
     let client = &context.client;
-    let ensured = apply::ensure(client, valid, observation, uuid, &plan.ensure).await;
-    // An object that cannot be applied (a volume that may not grow) must not keep a member from
-    // being recovered; but nothing is restarted on a template that was refused.
-    let proceed = ensured.is_ok() || !matches!(plan.step, Some(Step::RestartPod { .. }));
+    let view = View::Cached(&context.caches);
+    let kept = apply::keep_job_ends(client, valid, observation).await;
+    let ensured = apply::ensure(client, view, valid, observation, uuid, plan).await;
+    // An object that cannot be applied (a volume that may not grow) keeps nothing else from being done;
+    // but nothing is restarted on a template that was refused.
+    let restarts = matches!(plan.step, Some(Step::RestartPod { .. }));
+    let proceed = !(restarts && ensured.iter().any(ApplyError::concerns_templates));
     let stepped = match &plan.step {
         Some(step) if proceed => {
             tracing::info!(
@@ -161,59 +278,34 @@ async fn carry_out(
         }
         _ => Ok(()),
     };
-    [ensured, stepped].into_iter().find_map(Result::err).map(|error| {
+    let errors: Vec<ApplyError> = ensured
+        .into_iter()
+        .chain(kept.err())
+        .chain(stepped.err())
+        .collect();
+    for error in &errors {
         tracing::warn!(cluster = valid.name, namespace = valid.namespace, %error, "an action failed");
-        Failure {
-            reason: error.reason().to_owned(),
-            message: error.to_string(),
-        }
+    }
+    // What a person has to do something about is told before what passes.
+    let told = errors
+        .iter()
+        .find(|error| error.stalls())
+        .or(errors.first())?;
+    Some(Failure {
+        reason: told.reason().to_owned(),
+        message: told.to_string(),
+        stalls: told.stalls(),
     })
 }
 
-async fn announce(context: &Context, cluster: &RdfCluster, plan: &Plan, failure: Option<&Failure>) {
-    let object = cluster.object_ref(&());
-    if let Some(failure) = failure {
-        announce_failure(context, cluster, failure).await;
-        return;
+/// Tells of the step that was taken; what the conditions turn to is told when they are written.
+async fn announce_step(context: &Context, cluster: &RdfCluster, plan: &Plan) {
+    if let (Some(_), Verdict::Progressing { reason, message }) = (&plan.step, &plan.verdict) {
+        let object = cluster.object_ref(&());
+        context
+            .event(&object, false, "Reconcile", &reason.to_string(), message)
+            .await;
     }
-    match &plan.verdict {
-        Verdict::Steady => {
-            context
-                .event(
-                    &object,
-                    false,
-                    "Reconcile",
-                    "Steady",
-                    "the cluster is as the spec wants it",
-                )
-                .await;
-        }
-        // Waiting is told by conditions; a step is an event.
-        Verdict::Progressing { reason, message } if plan.step.is_some() => {
-            context
-                .event(&object, false, "Reconcile", &reason.to_string(), message)
-                .await;
-        }
-        Verdict::Progressing { .. } => {}
-        Verdict::Stalled { reason, message } => {
-            context
-                .event(&object, true, "Reconcile", &reason.to_string(), message)
-                .await;
-        }
-    }
-}
-
-async fn announce_failure(context: &Context, cluster: &RdfCluster, failure: &Failure) {
-    let object = cluster.object_ref(&());
-    context
-        .event(
-            &object,
-            true,
-            "Reconcile",
-            &failure.reason,
-            &failure.message,
-        )
-        .await;
 }
 
 async fn write(
@@ -221,10 +313,30 @@ async fn write(
     cluster: &RdfCluster,
     new: &RdfClusterStatus,
 ) -> Result<(), ReconcileError> {
-    write_status(&context.client, cluster, cluster.status.as_ref(), new)
-        .await
-        .map(|_| ())
-        .map_err(ReconcileError::Status)
+    match write_status(&context.client, cluster, cluster.status.as_ref(), new).await {
+        Ok(_) => {
+            let old = cluster
+                .status
+                .as_ref()
+                .map_or(&[][..], |status| &status.conditions);
+            for note in events::notes(old, &new.conditions) {
+                let object = cluster.object_ref(&());
+                context
+                    .event(
+                        &object,
+                        note.warning,
+                        "Reconcile",
+                        &note.reason,
+                        &note.message,
+                    )
+                    .await;
+            }
+            Ok(())
+        }
+        // The object is older than what was written to it: the watch will tell of it.
+        Err(kube::Error::Api(status)) if status.is_conflict() => Ok(()),
+        Err(error) => Err(ReconcileError::Status(error)),
+    }
 }
 
 #[cfg(test)]
@@ -236,6 +348,7 @@ mod tests {
             ensure: Vec::new(),
             step: None,
             verdict,
+            minimum_available: 0,
         }
     }
 

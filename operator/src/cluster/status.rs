@@ -13,8 +13,8 @@ use super::plan::{Plan, Reason, Step, Verdict, known_membership};
 use super::serving;
 use super::validate::ValidatedCluster;
 use crate::api::{
-    ClusterPhase, Condition, HighWaterMark, InitialMember, LastRecovery, MemberStatus,
-    RdfClusterStatus, Restored,
+    ClusterPhase, HighWaterMark, InitialMember, LastRecovery, MemberStatus, RdfClusterStatus,
+    Restored,
 };
 use crate::conditions::{Wanted, merge};
 
@@ -22,11 +22,16 @@ use crate::conditions::{Wanted, merge};
 /// log is this far beyond it.
 const MARK_EVERY_ENTRIES: u64 = 1000;
 
+/// How often what changes with the data is written, when nothing else changes.
+const DATA_EVERY_SECONDS: i64 = 60;
+
 /// An action that the API server or a node refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub reason: String,
     pub message: String,
+    /// Whether it stays until a person does something.
+    pub stalls: bool,
 }
 
 /// Records what a step decides before anything is done about it.
@@ -86,7 +91,7 @@ pub fn status(
         Some(versions.into_iter().collect::<Vec<_>>().join(","))
     };
     let conditions = conditions(cluster, observation, leadership.as_ref(), plan, failure);
-    RdfClusterStatus {
+    let new = RdfClusterStatus {
         observed_generation: generation,
         phase: phase(cluster, observation, leadership.as_ref(), plan),
         leader: leadership
@@ -97,16 +102,43 @@ pub fn status(
             .and_then(|leadership| i64::try_from(leadership.leader.term).ok()),
         ready_members: Some(format!("{ready}/{}", cluster.replicas)),
         version,
-        high_water: high_water(old, observation, leadership.as_ref()),
+        high_water: high_water(cluster, old, observation, leadership.as_ref()),
         restored: restored(old, observation),
+        accepted_spec: serde_json::to_value(&cluster.spec).ok(),
         conditions: merge(&old.conditions, conditions, generation, now),
         members,
         ..old.clone()
-    }
+    };
+    rarely(old, new, now)
 }
 
-/// The status of a cluster whose spec cannot be carried out: what runs is left alone, and what
-/// was known of it stays.
+/// What every write of data changes goes into the status once in a while, and whenever something else
+/// does: writing data does not mean writing status.
+fn rarely(old: &RdfClusterStatus, mut new: RdfClusterStatus, now: Timestamp) -> RdfClusterStatus {
+    let mut without_data = new.clone();
+    for member in &mut without_data.members {
+        let Some(before) = old.members.iter().find(|before| before.slot == member.slot) else {
+            continue;
+        };
+        member.last_log_index = before.last_log_index;
+        member.applied_index = before.applied_index;
+        member.digest.clone_from(&before.digest);
+        if before.message.is_some() && member.message.is_some() {
+            member.message.clone_from(&before.message);
+        }
+    }
+    let observed = old.data_observed_at.as_ref();
+    let is_recent =
+        observed.is_some_and(|time| now.as_second() - time.0.as_second() < DATA_EVERY_SECONDS);
+    if new == *old || (without_data == *old && is_recent) {
+        return old.clone();
+    }
+    new.data_observed_at = Some(Time(now));
+    new
+}
+
+/// The status of a cluster whose spec cannot be carried out, and none could before: nothing of it is
+/// looked at, and what is not looked at is unknown.
 #[must_use]
 pub fn invalid(
     generation: Option<i64>,
@@ -114,28 +146,60 @@ pub fn invalid(
     failure: &Failure,
     now: Timestamp,
 ) -> RdfClusterStatus {
-    let wanted = vec![
+    let mut wanted = vec![
         Wanted::new("Ready", false, &failure.reason, &failure.message),
         Wanted::new("Reconciling", false, &failure.reason, ""),
         Wanted::new("Stalled", true, &failure.reason, &failure.message),
     ];
-    let mut conditions = merge(&old.conditions, wanted, generation, now);
-    conditions.extend(
-        old.conditions
-            .iter()
-            .filter(|condition| {
-                !matches!(
-                    condition.type_.as_str(),
-                    "Ready" | "Reconciling" | "Stalled"
-                )
-            })
-            .cloned()
-            .collect::<Vec<Condition>>(),
+    wanted.extend(
+        ["Available", "QuorumHealthy", "Degraded", "Diverged"].map(|type_| Wanted {
+            type_,
+            status: None,
+            reason: failure.reason.clone(),
+            message: "not looked at, because the spec cannot be carried out".to_owned(),
+        }),
     );
     RdfClusterStatus {
         observed_generation: generation,
         phase: ClusterPhase::Stalled,
-        conditions,
+        conditions: merge(&old.conditions, wanted, generation, now),
+        ..old.clone()
+    }
+}
+
+/// The status of a cluster that could not be looked at, in the API server's words: whether it is Ready
+/// is not known. A reconcile that fails once is tried again before anything is said.
+#[must_use]
+pub fn unknown(
+    old: &RdfClusterStatus,
+    generation: Option<i64>,
+    message: &str,
+    now: Timestamp,
+) -> RdfClusterStatus {
+    let mut wanted = vec![Wanted {
+        type_: "Ready",
+        status: None,
+        reason: "ReadFailed".to_owned(),
+        message: message.to_owned(),
+    }];
+    wanted.extend(
+        [
+            "Reconciling",
+            "Stalled",
+            "Available",
+            "QuorumHealthy",
+            "Degraded",
+            "Diverged",
+        ]
+        .map(|type_| Wanted {
+            type_,
+            status: None,
+            reason: "ReadFailed".to_owned(),
+            message: String::new(),
+        }),
+    );
+    RdfClusterStatus {
+        conditions: merge(&old.conditions, wanted, generation, now),
         ..old.clone()
     }
 }
@@ -286,6 +350,7 @@ fn words(findings: &RecoveryFindings) -> (String, String, u64) {
 }
 
 fn high_water(
+    cluster: &ValidatedCluster,
     old: &RdfClusterStatus,
     observation: &Observation,
     leadership: Option<&Leadership<'_>>,
@@ -299,7 +364,7 @@ fn high_water(
                 .is_ok_and(|node| leadership.membership.members.contains_key(&node))
         });
     }
-    for seen in observation.slots.values() {
+    for (slot, seen) in &observation.slots {
         let (Some(node), Some(volume)) = (&seen.node, &seen.volume) else {
             continue;
         };
@@ -318,8 +383,14 @@ fn high_water(
                     mark.index = reached;
                 }
             }
-            // The evidence of a copied volume is kept as it is.
-            Some(_) => {}
+            // The evidence of a copied volume is kept as it is, unless a person has accepted it.
+            Some(mark) => {
+                let index = u64::try_from(mark.index).unwrap_or(0);
+                if health::is_accepted(cluster, *slot, volume, node, index) {
+                    mark.volume_uid.clone_from(&volume.uid);
+                    mark.index = reached;
+                }
+            }
             None => marks.push(HighWaterMark {
                 node_id: id,
                 volume_uid: volume.uid.clone(),
@@ -395,7 +466,8 @@ fn conditions(
         (reason, message) = (failure.reason.clone(), failure.message.clone());
     }
     let steady = plan.verdict == Verdict::Steady && failure.is_none();
-    let stalled = matches!(plan.verdict, Verdict::Stalled { .. });
+    let stalled = matches!(plan.verdict, Verdict::Stalled { .. })
+        || failure.is_some_and(|failure| failure.stalls);
     let healthy = leadership.map_or(0, |leadership| leadership.healthy_voters.len());
     let voters = leadership.map_or(0, |leadership| leadership.membership.voters.len());
     let complete = healthy == usize::from(cluster.replicas) && voters == healthy;
@@ -530,4 +602,45 @@ fn format_divergence(observation: &Observation, one: NodeId, other: NodeId) -> S
         None => format!("node {id}"),
     };
     format!("{} and {}", side(one), side(other))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + second).unwrap()
+    }
+
+    fn written(index: i64, ready: bool) -> RdfClusterStatus {
+        RdfClusterStatus {
+            members: vec![MemberStatus {
+                applied_index: Some(index),
+                digest: Some(format!("digest of {index}")),
+                ready,
+                ..MemberStatus::default()
+            }],
+            ..RdfClusterStatus::default()
+        }
+    }
+
+    #[test]
+    fn writing_data_writes_the_status_once_a_minute_and_anything_else_at_once() {
+        let first = rarely(&RdfClusterStatus::default(), written(1, true), at(0));
+        assert_eq!(first.data_observed_at, Some(Time(at(0))));
+        // As the next reconcile makes it from the old one.
+        let next = |index, ready| RdfClusterStatus {
+            data_observed_at: first.data_observed_at.clone(),
+            ..written(index, ready)
+        };
+        assert_eq!(rarely(&first, next(2, true), at(59)), first);
+        let minute = rarely(&first, next(3, true), at(60));
+        assert_eq!(minute.members[0].applied_index, Some(3));
+        assert_eq!(minute.data_observed_at, Some(Time(at(60))));
+        let unready = rarely(&first, next(4, false), at(5));
+        assert_eq!(unready.members[0].applied_index, Some(4));
+        // And nothing new is never written.
+        assert_eq!(rarely(&first, next(1, true), at(600)), first);
+    }
 }

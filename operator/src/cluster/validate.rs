@@ -5,14 +5,18 @@ use quadraft_protocol::{HTTP_PORT, PEER_PORT};
 use super::observation::Slot;
 use super::origin::Origin;
 use crate::api::{BackupLocation, OnClusterDeletion, RdfCluster, RdfClusterSpec};
+use crate::names::{ANNOTATION_ACCEPT_VOLUME, short_hash};
+use crate::quantity::parse_whole;
 
 /// Versions that this operator knows, with the node images that belong to them.
 pub const KNOWN_VERSIONS: &[&str] = &["0.1.0"];
 
-/// What the names of a cluster's further Services end with. No cluster may be called so: the Service
-/// of its own name would be that of another.
-const PEERS_SUFFIX: &str = "-peers";
+/// What the names of a cluster's further Services end with, which people use. No cluster may be called
+/// so: the Service of its own name would be that of another.
 const ANY_SUFFIX: &str = "-any";
+const READ_ONLY_SUFFIX: &str = "-ro";
+/// Hexadecimal digits that tell the names of objects which nobody uses by name from those of others.
+const TELLING_DIGITS: usize = 5;
 
 /// A spec that cannot be carried out, in words for the person who wrote it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +31,10 @@ pub enum SpecError {
     Metadata(&'static str),
     #[error("the name ends in {0:?}, as the name of a Service of another cluster may")]
     ReservedName(&'static str),
+    #[error(
+        "no Service can have the name {0:?}: it begins with a letter and has small letters, digits and dashes"
+    )]
+    ServiceName(String),
     #[error("bootstrap.fromBackup needs exactly one of backupName and source")]
     BootstrapSource,
     #[error("http.cors.origins has {0:?}, which is not an origin such as https://example.org")]
@@ -44,7 +52,7 @@ impl SpecError {
             Self::UnknownVersion(_) => "UnknownVersion",
             Self::StorageSize(_) => "InvalidStorageSize",
             Self::Metadata(_) => "InvalidMetadata",
-            Self::ReservedName(_) => "InvalidName",
+            Self::ReservedName(_) | Self::ServiceName(_) => "InvalidName",
             Self::BootstrapSource => "InvalidBootstrap",
             Self::Origin(_) | Self::OriginBesideAny => "InvalidOrigins",
         }
@@ -57,6 +65,7 @@ pub struct ValidatedCluster {
     pub name: String,
     pub namespace: String,
     pub uid: String,
+    pub generation: i64,
     pub replicas: u8,
     pub version: String,
     pub image: String,
@@ -66,6 +75,8 @@ pub struct ValidatedCluster {
     pub paused: bool,
     /// Whose pages may read answers.
     pub cors_origins: Vec<Origin>,
+    /// The volume that a person accepts in a slot.
+    pub accepted_volume: Option<(Slot, String)>,
     /// For the parts that are handed to Kubernetes as they are.
     pub spec: RdfClusterSpec,
 }
@@ -108,16 +119,33 @@ impl ValidatedCluster {
         format!("data-{}-{slot}-0", self.name)
     }
 
-    /// Name of the headless Service of the peers.
+    /// Name of the headless Service of the peers. A cluster may be called `films-peers` beside `films`,
+    /// so it has some digits that nobody would choose; they depend on the name alone, because members
+    /// know each other by it and outlive an RdfCluster.
     #[must_use]
     pub fn peers_service_name(&self) -> String {
-        format!("{}{PEERS_SUFFIX}", self.name)
+        let digits = short_hash(&format!("{}/peers", self.name), TELLING_DIGITS);
+        format!("{}-peers-{digits}", self.name)
     }
 
     /// Name of the Service that leads to all members, ready or not.
     #[must_use]
     pub fn any_service_name(&self) -> String {
         format!("{}{ANY_SUFFIX}", self.name)
+    }
+
+    /// Name of the Service that leads to ready members other than the leader.
+    #[must_use]
+    pub fn read_only_service_name(&self) -> String {
+        format!("{}{READ_ONLY_SUFFIX}", self.name)
+    }
+
+    /// Name of what members share and clients do not use: the ServiceAccount, the ConfigMap, the
+    /// PodDisruptionBudget. Not the cluster's own: `default` is the ServiceAccount of everybody else in
+    /// the namespace.
+    #[must_use]
+    pub fn shared_name(&self) -> String {
+        format!("{}-quadraft", self.name)
     }
 
     /// Host and port at which clients reach the cluster.
@@ -171,7 +199,10 @@ pub fn validate(
 ) -> Result<ValidatedCluster, SpecError> {
     let metadata = &cluster.metadata;
     let name = metadata.name.clone().ok_or(SpecError::Metadata("name"))?;
-    if let Some(suffix) = [PEERS_SUFFIX, ANY_SUFFIX]
+    if !is_service_name(&name) {
+        return Err(SpecError::ServiceName(name));
+    }
+    if let Some(suffix) = [ANY_SUFFIX, READ_ONLY_SUFFIX]
         .into_iter()
         .find(|suffix| name.ends_with(suffix))
     {
@@ -193,9 +224,9 @@ pub fn validate(
     if !KNOWN_VERSIONS.contains(&spec.version.as_str()) {
         return Err(SpecError::UnknownVersion(spec.version));
     }
-    let storage_bytes = parse_quantity(&spec.storage.size)
+    let storage_bytes = parse_whole(&spec.storage.size.0)
         .filter(|bytes| *bytes > 0)
-        .ok_or_else(|| SpecError::StorageSize(spec.storage.size.clone()))?;
+        .ok_or_else(|| SpecError::StorageSize(spec.storage.size.0.clone()))?;
     let bootstrap = match &spec.bootstrap {
         None => None,
         Some(bootstrap) => {
@@ -226,12 +257,53 @@ pub fn validate(
         name,
         namespace,
         uid,
+        generation: metadata.generation.unwrap_or(0),
         replicas,
         storage_bytes,
         bootstrap,
         cors_origins: origins(&spec.http.cors.origins)?,
+        accepted_volume: metadata
+            .annotations
+            .as_ref()
+            .and_then(|annotations| annotations.get(ANNOTATION_ACCEPT_VOLUME))
+            .and_then(|text| text.split_once('/'))
+            .and_then(|(slot, uid)| Some((slot.parse().ok()?, uid.to_owned()))),
         spec,
     })
+}
+
+/// The spec to act by: the present one, or the last one that could be carried out, and then why the
+/// present one cannot. A mistake in the spec must not keep a member from being recovered.
+///
+/// # Errors
+/// When the spec cannot be carried out and none could before.
+pub fn accepted(
+    cluster: &RdfCluster,
+    node_image_repository: &str,
+) -> Result<(ValidatedCluster, Option<SpecError>), SpecError> {
+    let error = match validate(cluster, node_image_repository) {
+        Ok(valid) => return Ok((valid, None)),
+        Err(error) => error,
+    };
+    let status = cluster.status.as_ref();
+    let spec = status.and_then(|status| status.accepted_spec.clone());
+    let Some(Ok(spec)) = spec.map(serde_json::from_value) else {
+        return Err(error);
+    };
+    let mut before = cluster.clone();
+    before.spec = spec;
+    match validate(&before, node_image_repository) {
+        Ok(valid) => Ok((valid, Some(error))),
+        Err(_) => Err(error),
+    }
+}
+
+/// Whether a Service can be called so (RFC 1035, as Kubernetes takes it).
+fn is_service_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    name.bytes().all(allowed)
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
+        && !name.ends_with('-')
 }
 
 fn origins(texts: &[String]) -> Result<Vec<Origin>, SpecError> {
@@ -243,37 +315,6 @@ fn origins(texts: &[String]) -> Result<Vec<Origin>, SpecError> {
         return Err(SpecError::OriginBesideAny);
     }
     Ok(origins)
-}
-
-/// The bytes that a quantity names, rounded up to a whole one.
-#[must_use]
-pub fn parse_quantity(text: &str) -> Option<u64> {
-    let digits = text
-        .find(|character: char| !character.is_ascii_digit() && character != '.')
-        .unwrap_or(text.len());
-    let (number, suffix) = text.split_at(digits);
-    let scale: f64 = match suffix {
-        "" => 1.0,
-        "m" => 1e-3,
-        "k" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
-        "T" => 1e12,
-        "P" => 1e15,
-        "E" => 1e18,
-        "Ki" => 1024.0,
-        "Mi" => 1024f64.powi(2),
-        "Gi" => 1024f64.powi(3),
-        "Ti" => 1024f64.powi(4),
-        "Pi" => 1024f64.powi(5),
-        "Ei" => 1024f64.powi(6),
-        _ => return None,
-    };
-    if let (Ok(whole), true) = (number.parse::<u64>(), scale >= 1.0) {
-        return whole.checked_mul(scale as u64);
-    }
-    let bytes = (number.parse::<f64>().ok()? * scale).ceil();
-    (bytes.is_finite() && (0.0..1.8e19).contains(&bytes)).then_some(bytes as u64)
 }
 
 #[cfg(test)]
@@ -309,6 +350,24 @@ mod tests {
     }
 
     #[test]
+    fn a_mistake_leaves_the_last_spec_that_could_be_carried_out_in_force() {
+        let mut wrong = cluster();
+        wrong.spec.version = "9.9.9".into();
+        wrong.spec.replicas = 5;
+        assert!(accepted(&wrong, "x").is_err());
+        let before = serde_json::to_value(cluster().spec).unwrap();
+        wrong.status = Some(crate::api::RdfClusterStatus {
+            accepted_spec: Some(before),
+            ..Default::default()
+        });
+        let (valid, refused) = accepted(&wrong, "x").unwrap();
+        assert_eq!((valid.replicas, valid.version.as_str()), (3, "0.1.0"));
+        assert_eq!(refused, Some(SpecError::UnknownVersion("9.9.9".into())));
+        let (valid, refused) = accepted(&cluster(), "x").unwrap();
+        assert_eq!((valid.replicas, refused), (3, None));
+    }
+
+    #[test]
     fn two_replicas_are_refused_also_when_the_api_server_let_them_pass() {
         let mut wrong = cluster();
         wrong.spec.replicas = 2;
@@ -316,16 +375,18 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_that_of_another_clusters_service_is_refused() {
-        for name in ["films-any", "films-peers"] {
+    fn a_name_that_is_that_of_another_clusters_service_or_of_none_is_refused() {
+        for name in ["films-any", "films-ro", "7films", "films.a", "films-"] {
             let mut wrong = cluster();
             wrong.metadata.name = Some(name.into());
             let error = validate(&wrong, "x").unwrap_err();
             assert_eq!(error.reason(), "InvalidName", "{name}");
         }
-        let mut right = cluster();
-        right.metadata.name = Some("company".into());
-        assert!(validate(&right, "x").is_ok());
+        for name in ["company", "films-peers", "f"] {
+            let mut right = cluster();
+            right.metadata.name = Some(name.into());
+            assert!(validate(&right, "x").is_ok(), "{name}");
+        }
     }
 
     #[test]
@@ -333,7 +394,11 @@ mod tests {
         let mut longest = cluster();
         longest.metadata.name = Some("a".repeat(40));
         let valid = validate(&longest, "x").unwrap();
-        for name in [valid.peers_service_name(), valid.any_service_name()] {
+        for name in [
+            valid.peers_service_name(),
+            valid.any_service_name(),
+            valid.read_only_service_name(),
+        ] {
             assert!(name.len() <= 63, "{name}");
         }
     }
@@ -368,25 +433,8 @@ mod tests {
             None
         );
         assert_eq!(
-            valid.slot_of_address("films-x-0.films-peers.prod.svc:7879"),
+            valid.slot_of_address("films-x-0.films-peers-1.prod.svc:7879"),
             None
         );
-    }
-
-    #[test]
-    fn quantities_are_read_as_kubernetes_reads_them() {
-        for (text, bytes) in [
-            ("1Ki", Some(1024)),
-            ("1.5Ki", Some(1536)),
-            ("10G", Some(10_000_000_000)),
-            ("7", Some(7)),
-            ("1500m", Some(2)),
-            ("16Ei", None),
-            ("1Gb", None),
-            ("", None),
-            ("1.2.3", None),
-        ] {
-            assert_eq!(parse_quantity(text), bytes, "{text}");
-        }
     }
 }

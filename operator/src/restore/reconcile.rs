@@ -74,21 +74,14 @@ pub async fn reconcile(
         .or_else(|| backup.and_then(|backup| backup.status?.digest));
     let progress = match &cluster {
         Some(cluster) => follow(&restore, cluster, expected.as_deref()),
-        None => {
-            let object = new_cluster(&restore, &namespace, expected.clone());
-            match clusters.create(&PostParams::default(), &object).await {
-                Ok(_) => {}
-                Err(kube::Error::Api(status)) if status.code == 409 => {}
-                Err(source) => return Err(failed("create the cluster")(source)),
-            }
-            Progress::restoring("ClusterCreated", "the cluster was made")
-        }
+        None => without_cluster(&old, name),
     };
+    let creates = cluster.is_none() && progress.phase == RestorePhase::Restoring;
     let new = status(
         &old,
         restore.metadata.generation,
         &restore,
-        expected,
+        expected.clone(),
         &progress,
         now(),
     );
@@ -107,6 +100,15 @@ pub async fn reconcile(
     write_status(client, &restore, restore.status.as_ref(), &new)
         .await
         .map_err(failed("write the status"))?;
+    // That it is made is written down before it is: should it be missing later, somebody deleted it.
+    if creates {
+        let object = new_cluster(&restore, &namespace, expected);
+        match clusters.create(&PostParams::default(), &object).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+            Err(source) => return Err(failed("create the cluster")(source)),
+        }
+    }
     Ok(match new.phase {
         RestorePhase::Completed | RestorePhase::Failed => Action::await_change(),
         _ => Action::requeue(Duration::from_secs(3)),
@@ -163,6 +165,20 @@ impl Progress {
             digest: None,
         }
     }
+}
+
+/// What becomes of a restore whose cluster is not there.
+fn without_cluster(old: &RdfRestoreStatus, name: &str) -> Progress {
+    if old.cluster_made {
+        return Progress::failed(
+            "ClusterDeleted",
+            format!(
+                "RdfCluster {name} was made by this restore and is not there any more: it is not made \
+                 again. Create another RdfRestore to have it back"
+            ),
+        );
+    }
+    Progress::restoring("ClusterCreated", "the cluster is made")
 }
 
 fn follow(restore: &RdfRestore, cluster: &RdfCluster, expected: Option<&str>) -> Progress {
@@ -240,6 +256,7 @@ fn status(
         observed_generation: generation,
         phase: progress.phase,
         cluster_name: Some(restore.spec.cluster.name.clone()),
+        cluster_made: true,
         digest: progress.digest.clone().or_else(|| old.digest.clone()),
         expected_digest: expected,
         conditions: merge(&old.conditions, wanted, generation, now),
@@ -281,6 +298,20 @@ mod tests {
         assert_eq!(progress.phase, RestorePhase::Completed);
         let early = follow(&restore(), &cluster("d", "False"), Some("d"));
         assert_eq!(early.phase, RestorePhase::Restoring);
+    }
+
+    #[test]
+    fn a_cluster_that_somebody_deleted_is_not_made_again() {
+        let new = RdfRestoreStatus::default();
+        let begun = without_cluster(&new, "films");
+        assert_eq!(begun.phase, RestorePhase::Restoring);
+        let at = Timestamp::from_second(1).unwrap();
+        let written = status(&new, Some(1), &restore(), None, &begun, at);
+        let gone = without_cluster(&written, "films");
+        assert_eq!(
+            (gone.phase, gone.reason.as_str()),
+            (RestorePhase::Failed, "ClusterDeleted")
+        );
     }
 
     #[test]

@@ -17,6 +17,19 @@ pub(super) fn cluster_uuid<'a>(
         .slots
         .iter()
         .filter_map(|(slot, seen)| Some((*slot, seen.volume.as_ref()?)));
+    // What an earlier cluster of this name leaves behind may still be going: it is waited for, and its
+    // data is not taken for that of this one.
+    let of_this =
+        |uuid: &Option<String>| uuid.is_some() && *uuid == observation.record.cluster_uuid;
+    if let Some((slot, _)) = volumes
+        .clone()
+        .find(|(_, volume)| volume.deleting && !of_this(&volume.cluster_uuid))
+    {
+        return Err(Decision::Wait(
+            Reason::Creating,
+            format!("the volume of slot {slot} of an earlier cluster is still being deleted"),
+        ));
+    }
     if let Some(uuid) = &observation.record.cluster_uuid {
         for (slot, volume) in volumes {
             if volume.cluster_uuid.as_ref() != Some(uuid) {
@@ -97,7 +110,8 @@ pub(super) fn create(
         ensure_slot(observation, *slot, draft);
     }
     for (slot, seen) in &observation.slots {
-        draft.add(recovery::recover(*slot, seen, false, 0));
+        let deadline = cluster.spec.jobs.start_deadline_seconds();
+        draft.add(recovery::recover(*slot, seen, false, 0, deadline));
         draft.add(restart::replace_what_serves_nothing(*slot, seen));
     }
     draft.add(initialise(
@@ -128,15 +142,17 @@ fn restored(observation: &Observation, draft: &mut Draft) -> bool {
                 "the backup is being restored".to_owned(),
             )
         }
-        JobState::Running => {
-            // A Job whose volume was deleted before its pod began waits for a new one.
-            if observation
-                .slots
-                .get(&0)
-                .is_none_or(|seen| seen.volume.is_none())
-            {
-                draft.ensure.push(super::Ensure::Volume { slot: 0 });
+        JobState::Waiting(job) => {
+            ensure_first_volume(observation, draft);
+            match recovery::withdraw_or_wait(job, "the restore Job") {
+                Decision::Wait(Reason::Recovering, message) => {
+                    Decision::Wait(Reason::Restoring, message)
+                }
+                decision => decision,
             }
+        }
+        JobState::Running => {
+            ensure_first_volume(observation, draft);
             Decision::Wait(Reason::Restoring, "the backup is being restored".to_owned())
         }
         JobState::Failed { message, .. } => Decision::Stall(
@@ -146,6 +162,14 @@ fn restored(observation: &Observation, draft: &mut Draft) -> bool {
     };
     draft.add(decision);
     false
+}
+
+/// A Job whose volume was deleted before its pod began waits for a new one.
+fn ensure_first_volume(observation: &Observation, draft: &mut Draft) {
+    let seen = observation.slots.get(&0);
+    if seen.is_none_or(|seen| seen.volume.is_none()) {
+        draft.ensure.push(super::Ensure::Volume { slot: 0 });
+    }
 }
 
 fn initialise(

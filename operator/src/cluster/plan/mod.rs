@@ -6,6 +6,7 @@
 //! that none is taken unless the voters that stay are healthy.
 
 mod creation;
+mod disruption;
 mod membership;
 mod recovery;
 mod restart;
@@ -16,9 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quadraft_protocol::NodeId;
 
-use super::health;
-use super::observation::{Membership, Observation, Slot};
+use super::health::{self, Leadership};
+use super::observation::{Membership, Observation, Slot, SlotObservation};
 use super::validate::ValidatedCluster;
+use crate::names::{ROLE_FOLLOWER, ROLE_LEADER};
 
 /// What to do now, and how the cluster stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub struct Plan {
     pub ensure: Vec<Ensure>,
     pub step: Option<Step>,
     pub verdict: Verdict,
+    /// How many pods must stay through evictions.
+    pub minimum_available: u32,
 }
 
 /// An object that should exist as built; applying it again changes nothing.
@@ -33,12 +37,19 @@ pub struct Plan {
 pub enum Ensure {
     /// The slot's volume, at least of the wanted size.
     Volume { slot: Slot },
+    /// What the slot's pod does, as a label that a Service chooses by.
+    Role {
+        slot: Slot,
+        pod_uid: String,
+        role: &'static str,
+    },
     /// The slot's StatefulSet.
     Member {
         slot: Slot,
         replicas: i32,
         recovery_attempt: u32,
-        refused_with: i32,
+        /// Since when it is scaled away for a Job, in seconds since 1970.
+        fenced_at: Option<i64>,
     },
 }
 
@@ -98,7 +109,6 @@ pub enum Step {
     Fence {
         slot: Slot,
         attempt: u32,
-        refused_with: i32,
     },
     StartRecovery {
         slot: Slot,
@@ -109,6 +119,11 @@ pub enum Step {
     Unfence {
         slot: Slot,
         attempt: u32,
+    },
+    /// Delete a Job whose container never ran, so that it is made anew.
+    WithdrawJob {
+        name: String,
+        uid: String,
     },
 }
 
@@ -140,6 +155,8 @@ pub enum Reason {
     ReplacingMember,
     Recovering,
     RecoveryFailed,
+    JobCannotStart,
+    VolumeNotUsable,
     RollingRestart,
     MembershipChanging,
     AllVolumesEmpty,
@@ -152,6 +169,37 @@ pub enum Reason {
     InitialMembersChanged,
     DataBeforeInitialisation,
     VolumeSetBack,
+    Diverged,
+}
+
+impl Step {
+    /// Whether it takes data or a running state away, or lets one member's data take the place of
+    /// another's.
+    fn destroys(&self) -> bool {
+        match self {
+            Self::Remove { .. }
+            | Self::AddLearner { .. }
+            | Self::Promote { .. }
+            | Self::TransferLeadership { .. }
+            | Self::RestartPod { .. }
+            | Self::DeleteStatefulSet { .. }
+            | Self::DeleteVolume { .. }
+            | Self::StartRecovery {
+                allow_new_identity: true,
+                ..
+            } => true,
+            Self::MakeClusterUuid
+            | Self::AdoptClusterUuid(_)
+            | Self::RecordInitialMembers(_)
+            | Self::Initialise { .. }
+            | Self::RecordInitialised
+            | Self::StartRestore
+            | Self::Fence { .. }
+            | Self::StartRecovery { .. }
+            | Self::Unfence { .. }
+            | Self::WithdrawJob { .. } => false,
+        }
+    }
 }
 
 impl std::fmt::Display for Reason {
@@ -198,13 +246,32 @@ impl Draft {
         }
     }
 
-    fn finish(self) -> Plan {
+    /// Two members have different data, and nobody knows which is right: whatever would take evidence
+    /// away, or hand one of them on as the truth, waits for a person.
+    fn keep_evidence(&mut self, diverged: &[(NodeId, NodeId)]) {
+        let Some((one, other)) = diverged.first() else {
+            return;
+        };
+        if self.step.as_ref().is_some_and(Step::destroys) {
+            self.step = None;
+        }
+        self.stall = Some((
+            Reason::Diverged,
+            format!(
+                "nodes {one} and {other} have different data at the same log index: nothing is removed, \
+                 restarted, recovered under a new identity or scaled down until a person decides"
+            ),
+        ));
+    }
+
+    fn finish(self, minimum_available: impl FnOnce(Option<&Step>) -> u32) -> Plan {
         let verdict = match (self.stall, self.progress) {
             (Some((reason, message)), _) => Verdict::Stalled { reason, message },
             (None, Some((reason, message))) => Verdict::Progressing { reason, message },
             (None, None) => Verdict::Steady,
         };
         Plan {
+            minimum_available: minimum_available(self.step.as_ref()),
             ensure: self.ensure,
             step: self.step,
             verdict,
@@ -216,26 +283,26 @@ impl Draft {
 #[must_use]
 pub fn plan(cluster: &ValidatedCluster, observation: &Observation) -> Plan {
     let mut draft = Draft::default();
+    let mut leadership = None;
     if cluster.paused {
         draft.add(Decision::Wait(
             Reason::Paused,
             "spec.paused is true: nothing is changed".to_owned(),
         ));
-        return draft.finish();
-    }
-    let uuid = match creation::cluster_uuid(cluster, observation) {
-        Ok(uuid) => uuid,
-        Err(decision) => {
-            draft.add(decision);
-            return draft.finish();
-        }
-    };
-    if observation.record.initialised {
-        initialised(cluster, observation, uuid, &mut draft);
     } else {
-        creation::create(cluster, observation, uuid, &mut draft);
+        match creation::cluster_uuid(cluster, observation) {
+            Err(decision) => draft.add(decision),
+            Ok(uuid) if observation.record.initialised => {
+                leadership = health::leadership(observation, uuid);
+                initialised(cluster, observation, uuid, leadership.as_ref(), &mut draft);
+            }
+            Ok(uuid) => creation::create(cluster, observation, uuid, &mut draft),
+        }
     }
-    draft.finish()
+    draft.keep_evidence(&health::divergences(observation));
+    draft.finish(|step| {
+        disruption::minimum_available(cluster, observation, leadership.as_ref(), step)
+    })
 }
 
 /// A cluster that was initialised: drive its membership and pods towards the spec.
@@ -243,22 +310,23 @@ fn initialised(
     cluster: &ValidatedCluster,
     observation: &Observation,
     uuid: &str,
+    leadership: Option<&Leadership<'_>>,
     draft: &mut Draft,
 ) {
-    let leadership = health::leadership(observation, uuid);
-    let set_back = health::set_back(observation);
+    let set_back = health::set_back(cluster, observation);
 
     for (slot, seen) in &observation.slots {
         draft.add(recovery::recover(
             *slot,
             seen,
-            recovery::may_lose_identity(*slot, leadership.as_ref()),
+            recovery::may_lose_identity(*slot, leadership),
             observation
                 .record
                 .settled_attempts
                 .get(slot)
                 .copied()
                 .unwrap_or(0),
+            cluster.spec.jobs.start_deadline_seconds(),
         ));
     }
     for (slot, seen) in &observation.slots {
@@ -278,7 +346,7 @@ fn initialised(
         return;
     };
 
-    let retiring = membership::retiring(cluster, observation, &leadership);
+    let retiring = membership::retiring(cluster, observation, leadership);
     let member_slots: BTreeSet<Slot> = leadership
         .membership
         .members
@@ -286,7 +354,7 @@ fn initialised(
         .flatten()
         .copied()
         .collect();
-    let joining = membership::slot_to_create(cluster, observation, &leadership);
+    let joining = membership::slot_to_create(cluster, observation, leadership);
     for slot in slots_of(observation)
         .union(&member_slots)
         .copied()
@@ -295,16 +363,39 @@ fn initialised(
     {
         ensure_slot(observation, slot, draft);
     }
+    draft.ensure.extend(roles(observation, leadership));
     if let Some(slot) = joining {
         draft.add(Decision::Wait(
             Reason::Joining,
             format!("slot {slot} is being made"),
         ));
     }
-    draft.add(membership::step(cluster, observation, &leadership, uuid));
+    draft.add(membership::step(cluster, observation, leadership, uuid));
     draft.add(membership::retire(observation, &retiring));
-    draft.add(membership::missing(cluster, observation, &leadership));
-    draft.add(restart::roll(cluster, observation, &leadership));
+    draft.add(membership::missing(cluster, observation, leadership));
+    draft.add(restart::roll(cluster, observation, leadership));
+}
+
+/// The pods whose label does not say what they do. While nobody is known to lead they stay as they are.
+fn roles(observation: &Observation, leadership: &Leadership<'_>) -> Vec<Ensure> {
+    let seen = observation.slots.iter();
+    seen.filter_map(|(slot, seen)| {
+        let pod = seen.pod.as_ref().filter(|pod| !pod.deleting)?;
+        let node = seen.node.as_ref()?;
+        let role = if *slot == leadership.slot {
+            ROLE_LEADER
+        } else if leadership.membership.members.contains_key(&node.node_id) {
+            ROLE_FOLLOWER
+        } else {
+            return None;
+        };
+        (pod.role.as_deref() != Some(role)).then(|| Ensure::Role {
+            slot: *slot,
+            pod_uid: pod.uid.clone(),
+            role,
+        })
+    })
+    .collect()
 }
 
 /// The slots of which a volume or a StatefulSet exists.
@@ -351,11 +442,12 @@ fn ensure_slot(observation: &Observation, slot: Slot, draft: &mut Draft) {
     if set.is_some_and(|set| set.deleting) || (set.is_none() && volume_is_deleted) {
         return;
     }
+    let is_recovering = seen.is_some_and(SlotObservation::is_recovering);
     draft.ensure.push(Ensure::Member {
         slot,
-        replicas: i32::from(!seen.is_some_and(super::observation::SlotObservation::is_recovering)),
-        recovery_attempt: seen.map_or(0, super::observation::SlotObservation::recovery_attempt),
-        refused_with: set.map_or(0, |set| set.refused_with),
+        replicas: i32::from(!is_recovering),
+        recovery_attempt: seen.map_or(0, SlotObservation::recovery_attempt),
+        fenced_at: set.and_then(|set| set.fenced_at).filter(|_| is_recovering),
     });
 }
 

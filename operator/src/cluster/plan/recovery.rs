@@ -1,13 +1,19 @@
 //! Step c of the crash ladder: a volume that the node refuses to serve from.
 
+use quadraft_protocol::ExitCode;
+
 use super::super::health::Leadership;
-use super::super::observation::{JobState, Slot, SlotObservation};
+use super::super::observation::{JobState, Slot, SlotObservation, WaitingJob};
 use super::{Decision, Reason, Step};
 
 /// Attempts after which a member that never became healthy in between is left to a person.
 const MAXIMUM_ATTEMPTS: u32 = 3;
 
-const VOLUME_REFUSED: i32 = 20;
+const VOLUME_REFUSED: i32 = ExitCode::VolumeRefused as i32;
+
+/// A Job that has not begun is made anew after so long: what keeps it from beginning may have passed,
+/// and whoever makes its pods asks less and less often.
+pub(super) const AGAIN_SECONDS: i64 = 120;
 
 /// Whether the member in `slot` may come back as a new node: every other voter is healthy and
 /// they are a majority without it, so whatever its promises were, the others have kept them.
@@ -38,10 +44,23 @@ pub(super) fn recover(
     seen: &SlotObservation,
     may_lose_identity: bool,
     settled_attempts: u32,
+    start_deadline_seconds: i64,
 ) -> Decision {
     let attempt = seen.recovery_attempt();
     if seen.is_recovering() {
+        if let Some(decision) = not_begun(slot, seen, attempt, start_deadline_seconds) {
+            return decision;
+        }
         return recover_fenced(slot, seen, attempt, may_lose_identity, settled_attempts);
+    }
+    if let Some(termination) = seen.cannot_use_volume() {
+        return Decision::Stall(
+            Reason::VolumeNotUsable,
+            format!(
+                "slot {slot}: the node cannot use its volume: {}",
+                termination.message
+            ),
+        );
     }
     let Some(termination) = seen.refused() else {
         return Decision::Nothing;
@@ -59,7 +78,6 @@ pub(super) fn recover(
         Step::Fence {
             slot,
             attempt: attempt + 1,
-            refused_with: termination.exit_code,
         },
         Reason::Recovering,
         format!(
@@ -69,18 +87,77 @@ pub(super) fn recover(
     )
 }
 
+/// What to do while the recovery Job has not begun; nothing when it has, or is not there.
+fn not_begun(
+    slot: Slot,
+    seen: &SlotObservation,
+    attempt: u32,
+    start_deadline_seconds: i64,
+) -> Option<Decision> {
+    let Some(JobState::Waiting(job)) = seen.recoveries.get(&attempt) else {
+        return None;
+    };
+    let fenced_seconds = seen
+        .stateful_set
+        .as_ref()
+        .map_or(0, |set| set.fenced_seconds);
+    // No member stays away for a Job that never ran: the node itself may open the volume by now.
+    if fenced_seconds > start_deadline_seconds {
+        return Some(Decision::Step(
+            Step::Unfence {
+                slot,
+                attempt: attempt.saturating_sub(1),
+            },
+            Reason::JobCannotStart,
+            format!(
+                "slot {slot}: the recovery Job did not begin within {fenced_seconds} s ({}): the node \
+                 tries its volume again",
+                words(job)
+            ),
+        ));
+    }
+    Some(withdraw_or_wait(
+        job,
+        &format!("slot {slot}: the recovery Job"),
+    ))
+}
+
+/// Has a Job that waits made anew when that may help.
+pub(super) fn withdraw_or_wait(job: &WaitingJob, what: &str) -> Decision {
+    let message = format!("{what} has not begun: {}", words(job));
+    if !job.deleting && (job.is_outdated || job.seconds > AGAIN_SECONDS) {
+        return Decision::Step(
+            Step::WithdrawJob {
+                name: job.name.clone(),
+                uid: job.uid.clone(),
+            },
+            Reason::JobCannotStart,
+            message,
+        );
+    }
+    let reason = if job.obstacle.is_some() {
+        Reason::JobCannotStart
+    } else {
+        Reason::Recovering
+    };
+    Decision::Wait(reason, message)
+}
+
+fn words(job: &WaitingJob) -> &str {
+    job.obstacle.as_deref().unwrap_or("nobody says why")
+}
+
 fn recover_fenced(
     slot: Slot,
     seen: &SlotObservation,
     attempt: u32,
-    may_lose_identity: bool,
+    allow_new_identity: bool,
     settled_attempts: u32,
 ) -> Decision {
-    let refused_with = seen.stateful_set.as_ref().map_or(0, |set| set.refused_with);
-    // A volume of another cluster holds another cluster's promises: those are nobody's to give up.
-    let allow_new_identity = may_lose_identity && refused_with == VOLUME_REFUSED;
     let wait = |what: &str| Decision::Wait(Reason::Recovering, format!("slot {slot}: {what}"));
     match seen.recoveries.get(&attempt).unwrap_or(&JobState::Absent) {
+        // Told of before.
+        JobState::Waiting(_) => Decision::Nothing,
         JobState::Running => wait("the recovery Job runs"),
         JobState::Succeeded(findings) => Decision::Step(
             Step::Unfence { slot, attempt },
@@ -106,7 +183,6 @@ fn recover_fenced(
                 Step::Fence {
                     slot,
                     attempt: attempt + 1,
-                    refused_with,
                 },
                 Reason::Recovering,
                 format!("slot {slot}: the volume needs a new identity: {message}"),

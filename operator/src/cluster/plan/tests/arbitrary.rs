@@ -6,12 +6,23 @@ use quadraft_protocol::{NodeId, RecoveryOutcome};
 
 use super::super::super::observation::{
     JobState, Mark, Membership, Node, Observation, Pod, Record, RecoveryFindings, RestoreFindings,
-    Role, Slot, SlotObservation, StatefulSetState, Termination, Volume,
+    Role, Slot, SlotObservation, StatefulSetState, Termination, Volume, WaitingJob,
 };
 use super::super::plan;
 use super::{Random, UUID, assert_safe, bootstrap, cluster, for_seeds};
 
 const CASES: u64 = 40_000;
+
+fn waiting(random: &mut Random) -> WaitingJob {
+    WaitingJob {
+        name: "job".into(),
+        uid: "job".into(),
+        seconds: *random.pick(&[0, 100, 10_000]),
+        obstacle: random.chance(50).then(|| "FailedCreate".to_owned()),
+        is_outdated: random.chance(20),
+        deleting: random.chance(20),
+    }
+}
 
 fn node_id(random: &mut Random) -> NodeId {
     NodeId(1 + random.below(8))
@@ -116,7 +127,8 @@ fn slot(random: &mut Random, slot: Slot, shared: &Membership) -> SlotObservation
                 "b".into()
             },
             recovery_attempt: u32::try_from(random.below(4)).unwrap(),
-            refused_with: *random.pick(&[0, 20, 20, 21]),
+            fenced_at: random.chance(50).then_some(0),
+            fenced_seconds: *random.pick(&[0, 10, 10_000]),
             deleting: random.chance(5),
         }),
         pod: random.chance(90).then(|| Pod {
@@ -125,6 +137,7 @@ fn slot(random: &mut Random, slot: Slot, shared: &Membership) -> SlotObservation
             running,
             ready: running && random.chance(80),
             deleting: random.chance(10),
+            role: random.chance(50).then(|| "follower".to_owned()),
             termination: random.chance(30).then(|| Termination {
                 exit_code: *random.pick(&[20, 21, 26, 1, 137]),
                 message: String::new(),
@@ -133,7 +146,8 @@ fn slot(random: &mut Random, slot: Slot, shared: &Membership) -> SlotObservation
         }),
         node: (running && random.chance(85)).then(|| node(random, slot, shared)),
         recoveries: if random.chance(30) {
-            let state = match random.below(4) {
+            let state = match random.below(5) {
+                4 => JobState::Waiting(waiting(random)),
                 0 => JobState::Running,
                 1 => JobState::Succeeded(RecoveryFindings {
                     outcome: RecoveryOutcome::NewIdentity,
@@ -192,7 +206,8 @@ fn observation(random: &mut Random) -> Observation {
             ..Record::default()
         },
         slots,
-        restore: match random.below(4) {
+        restore: match random.below(5) {
+            4 => JobState::Waiting(waiting(random)),
             0 => JobState::Absent,
             1 => JobState::Running,
             2 => JobState::Succeeded(RestoreFindings::default()),

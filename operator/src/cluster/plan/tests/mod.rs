@@ -15,7 +15,7 @@ mod world;
 
 use std::collections::BTreeSet;
 
-use super::super::observation::{Membership, Node, Observation, Role, Slot};
+use super::super::observation::{JobState, Membership, Node, Observation, Role, Slot, WaitingJob};
 use super::super::validate::{BootstrapSource, ValidatedBootstrap, ValidatedCluster};
 use super::*;
 use crate::api::{OnClusterDeletion, RdfClusterSpec};
@@ -71,6 +71,7 @@ pub(super) fn cluster(replicas: u8) -> ValidatedCluster {
         name: "films".into(),
         namespace: "prod".into(),
         uid: "uid".into(),
+        generation: 1,
         replicas,
         version: "0.1.0".into(),
         image: "quadraft-node:0.1.0".into(),
@@ -79,6 +80,7 @@ pub(super) fn cluster(replicas: u8) -> ValidatedCluster {
         bootstrap: None,
         paused: false,
         cors_origins: Vec::new(),
+        accepted_volume: None,
         spec: RdfClusterSpec::default(),
     }
 }
@@ -90,10 +92,61 @@ pub(super) fn bootstrap() -> ValidatedBootstrap {
     }
 }
 
+/// However many pods evictions take away: those of a majority of the voters stay.
+fn assert_keeps_majority(observation: &Observation, plan: &Plan) {
+    let sets = observation
+        .slots
+        .values()
+        .filter(|seen| seen.stateful_set.is_some());
+    let lost = sets
+        .count()
+        .saturating_sub(usize::try_from(plan.minimum_available).unwrap());
+    let memberships = observation.slots.values().filter_map(|seen| {
+        let node = seen
+            .node
+            .as_ref()
+            .filter(|node| node.role == Role::Leader)?;
+        node.membership.as_ref()
+    });
+    let Some(membership) = memberships.max_by_key(|membership| membership.index) else {
+        assert_eq!(lost, 0, "nobody leads");
+        return;
+    };
+    let voters = membership.voters.len();
+    assert!(
+        voters.saturating_sub(lost) * 2 > voters || lost == 0,
+        "{lost} of {voters} may go"
+    );
+}
+
+fn waiting<T>(state: &JobState<T>) -> Option<&WaitingJob> {
+    match state {
+        JobState::Waiting(job) => Some(job),
+        _ => None,
+    }
+}
+
 /// The rules that no plan may break, written down a second time and apart from the plan's code.
 pub(super) fn assert_safe(cluster: &ValidatedCluster, observation: &Observation, plan: &Plan) {
+    assert_keeps_majority(observation, plan);
     let Some(step) = &plan.step else { return };
     assert!(!cluster.paused, "a paused cluster is not touched");
+    if !health::divergences(observation).is_empty() {
+        assert!(
+            !matches!(
+                step,
+                Step::Remove { .. }
+                    | Step::RestartPod { .. }
+                    | Step::DeleteVolume { .. }
+                    | Step::DeleteStatefulSet { .. }
+                    | Step::StartRecovery {
+                        allow_new_identity: true,
+                        ..
+                    }
+            ),
+            "the evidence of a divergence is kept"
+        );
+    }
     match step {
         Step::RestartPod { slot, .. } => {
             let pod = observation.slots[slot]
@@ -181,6 +234,20 @@ pub(super) fn assert_safe(cluster: &ValidatedCluster, observation: &Observation,
             assert_not_a_member(observation, *slot);
         }
         Step::DeleteStatefulSet { slot, .. } => assert_not_a_member(observation, *slot),
+        Step::WithdrawJob { uid, .. } => {
+            let waits = |state: Option<&WaitingJob>| {
+                state.is_some_and(|job| job.uid == *uid && !job.deleting)
+            };
+            let of_slots = observation
+                .slots
+                .values()
+                .flat_map(|seen| seen.recoveries.values());
+            let recovery_waits = of_slots.into_iter().any(|state| waits(waiting(state)));
+            assert!(
+                recovery_waits || waits(waiting(&observation.restore)),
+                "a Job that runs, or has, is never taken away"
+            );
+        }
         Step::Fence { slot, .. } => {
             let seen = &observation.slots[slot];
             assert!(

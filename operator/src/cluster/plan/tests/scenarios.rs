@@ -6,8 +6,8 @@ use k8s_openapi::jiff::Timestamp;
 use quadraft_protocol::NodeId;
 
 use super::super::super::observation::{
-    Membership, Node, Observation, Pod, Record, Role, ServiceAnswer, ServiceObservation, Slot,
-    SlotObservation, StatefulSetState, Termination, Volume,
+    JobState, Membership, Node, Observation, Pod, Record, Role, ServiceAnswer, ServiceObservation,
+    Slot, SlotObservation, StatefulSetState, Termination, Volume, WaitingJob,
 };
 use super::super::super::status;
 use super::super::{Plan, Reason, Step, Verdict, plan};
@@ -327,11 +327,11 @@ fn refused(world: &mut Observation, slot: Slot, exit_code: i32) {
     }
 }
 
-fn fenced(world: &mut Observation, slot: Slot, refused_with: i32) {
+fn fenced(world: &mut Observation, slot: Slot, seconds: i64) {
     if let Some(seen) = world.slots.get_mut(&slot) {
         seen.pod = None;
         if let Some(set) = &mut seen.stateful_set {
-            (set.replicas, set.recovery_attempt, set.refused_with) = (0, 1, refused_with);
+            (set.replicas, set.recovery_attempt, set.fenced_seconds) = (0, 1, seconds);
         }
     }
 }
@@ -346,10 +346,9 @@ fn a_refused_volume_is_fenced_and_recovered_with_a_new_identity_when_the_others_
         Some(Step::Fence {
             slot: 2,
             attempt: 1,
-            refused_with: 20
         })
     );
-    fenced(&mut world, 2, 20);
+    fenced(&mut world, 2, 0);
     let recovery = |allow_new_identity| {
         Some(Step::StartRecovery {
             slot: 2,
@@ -358,11 +357,7 @@ fn a_refused_volume_is_fenced_and_recovered_with_a_new_identity_when_the_others_
         })
     };
     assert_eq!(plan(&cluster(3), &world).step, recovery(true));
-    // A volume of another cluster is not given a new identity.
-    fenced(&mut world, 2, 21);
-    assert_eq!(plan(&cluster(3), &world).step, recovery(false));
-    // Nor is one that may be needed for a majority.
-    fenced(&mut world, 2, 20);
+    // One that may be needed for a majority is not given a new identity.
     if let Some(node) = world.slots.get_mut(&1).and_then(|seen| seen.node.as_mut()) {
         node.ready = false;
     }
@@ -370,10 +365,82 @@ fn a_refused_volume_is_fenced_and_recovered_with_a_new_identity_when_the_others_
 }
 
 #[test]
+fn a_volume_that_no_recovery_could_mend_is_left_alone_until_its_image_changes() {
+    let mut world = healthy(3);
+    refused(&mut world, 2, 21);
+    let made = plan(&cluster(3), &world);
+    assert_eq!(made.step, None);
+    assert!(matches!(
+        made.verdict,
+        Verdict::Stalled {
+            reason: Reason::VolumeNotUsable,
+            ..
+        }
+    ));
+    if let Some(set) = world
+        .slots
+        .get_mut(&2)
+        .and_then(|seen| seen.stateful_set.as_mut())
+    {
+        set.template_hash = "another image".into();
+    }
+    let made = plan(&cluster(3), &world);
+    assert!(
+        matches!(made.step, Some(Step::RestartPod { slot: 2, .. })),
+        "{made:?}"
+    );
+}
+
+/// A recovery Job of slot 2 that has not begun.
+fn recovery_job_waits(world: &mut Observation, seconds: i64, is_outdated: bool) {
+    let job = WaitingJob {
+        name: "films-recover-2".into(),
+        uid: "job".into(),
+        seconds,
+        obstacle: Some("FailedCreate: exceeded quota".into()),
+        is_outdated,
+        deleting: false,
+    };
+    if let Some(seen) = world.slots.get_mut(&2) {
+        seen.recoveries.insert(1, JobState::Waiting(job));
+    }
+}
+
+#[test]
+fn a_recovery_job_that_cannot_start_is_told_made_anew_and_given_up() {
+    let mut world = healthy(3);
+    refused(&mut world, 2, 20);
+    fenced(&mut world, 2, 30);
+    recovery_job_waits(&mut world, 30, false);
+    let made = plan(&cluster(3), &world);
+    assert_eq!(made.step, None);
+    let Verdict::Progressing { reason, message } = made.verdict else {
+        panic!("{:?}", made.verdict);
+    };
+    assert_eq!(reason, Reason::JobCannotStart);
+    assert!(message.contains("exceeded quota"), "{message}");
+    let withdraw = Some(Step::WithdrawJob {
+        name: "films-recover-2".into(),
+        uid: "job".into(),
+    });
+    recovery_job_waits(&mut world, 30, true);
+    assert_eq!(plan(&cluster(3), &world).step, withdraw);
+    recovery_job_waits(&mut world, 121, false);
+    assert_eq!(plan(&cluster(3), &world).step, withdraw);
+    // In the end the node itself tries the volume again; the attempt was none.
+    fenced(&mut world, 2, 601);
+    let unfence = Some(Step::Unfence {
+        slot: 2,
+        attempt: 0,
+    });
+    assert_eq!(plan(&cluster(3), &world).step, unfence);
+}
+
+#[test]
 fn the_only_member_of_a_cluster_never_gets_a_new_identity() {
     let mut world = healthy(1);
     refused(&mut world, 0, 20);
-    fenced(&mut world, 0, 20);
+    fenced(&mut world, 0, 0);
     assert_eq!(
         plan(&cluster(1), &world).step,
         Some(Step::StartRecovery {

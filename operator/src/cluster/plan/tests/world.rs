@@ -226,11 +226,12 @@ impl World {
                     });
                 }
             }
+            Ensure::Role { .. } => {}
             Ensure::Member {
                 slot,
                 replicas,
                 recovery_attempt,
-                refused_with,
+                fenced_at,
             } => {
                 let place = self.places.entry(*slot).or_default();
                 let uid = place
@@ -243,7 +244,8 @@ impl World {
                     replicas: *replicas,
                     template_hash: template,
                     recovery_attempt: *recovery_attempt,
-                    refused_with: *refused_with,
+                    fenced_at: *fenced_at,
+                    fenced_seconds: 0,
                     deleting: false,
                 });
             }
@@ -324,16 +326,12 @@ impl World {
                     volume.deleting = true;
                 }
             }
-            Step::Fence {
-                slot,
-                attempt,
-                refused_with,
-            } => {
+            Step::Fence { slot, attempt } => {
                 let place = self.places.entry(*slot).or_default();
                 if let Some(set) = &mut place.set {
                     set.replicas = 0;
                     set.recovery_attempt = *attempt;
-                    set.refused_with = *refused_with;
+                    set.fenced_at = Some(0);
                     set.template_hash = template;
                 }
             }
@@ -348,12 +346,16 @@ impl World {
                     .entry(*attempt)
                     .or_insert((*allow_new_identity, JobState::Running));
             }
-            Step::Unfence { slot, .. } => {
+            Step::Unfence { slot, attempt } => {
                 if let Some(set) = &mut self.places.entry(*slot).or_default().set {
                     set.replicas = 1;
+                    set.recovery_attempt = *attempt;
+                    set.fenced_at = None;
                     set.template_hash = template;
                 }
             }
+            // Its Jobs begin at once.
+            Step::WithdrawJob { .. } => {}
         }
     }
 

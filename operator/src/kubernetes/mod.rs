@@ -1,39 +1,18 @@
-//! Small things that every controller does with the API server.
+//! How the controllers speak to the API server.
+
+pub mod cache;
+pub mod client;
+pub mod objects;
+pub mod obstacles;
+pub mod rights;
 
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{
-    Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
-};
+use kube::api::{Api, PostParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
-
-use crate::names::FIELD_MANAGER;
-
-/// Applies an object by server-side apply. An object that is already so is not written.
-///
-/// # Errors
-/// When the API server refuses it.
-pub async fn apply(client: &Client, namespace: &str, object: &Value) -> Result<(), kube::Error> {
-    let text = |pointer: &str| {
-        object
-            .pointer(pointer)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    };
-    let (group, version) = text("/apiVersion")
-        .split_once('/')
-        .unwrap_or(("", text("/apiVersion")));
-    let kind = GroupVersionKind::gvk(group, version, text("/kind"));
-    let resource = ApiResource::from_gvk(&kind);
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
-    let parameters = PatchParams::apply(FIELD_MANAGER).force();
-    api.patch(text("/metadata/name"), &parameters, &Patch::Apply(object))
-        .await
-        .map(|_| ())
-}
+use serde_json::json;
 
 /// Writes the status when it differs from the one the object has. The resourceVersion goes along,
 /// so that a status computed from an old object is refused.
