@@ -18,72 +18,14 @@ use std::time::{Duration, Instant};
 
 use quadraft_tests::damage::{damage_payloads, flip_a_bit, make_vote_unreadable, segments};
 use quadraft_tests::kubernetes::{
-    ClusterOptions, Kubectl, PodNetwork, TestCluster, install_operator, kill_node_process,
-    load_images, print_trail, uninstall_operator, uses_bed, wait_operator, wait_until,
+    ClusterOptions, Kubectl, Outcome, PodNetwork, TestCluster, in_namespace, install_operator,
+    kill_node_process, uninstall_operator, uses_bed, wait_operator, wait_until,
 };
 use quadraft_tests::local::{Acknowledged, Writer};
 use quadraft_tests::partition::{self, Endpoint, PartitionClients, partition_seconds};
 use serde_json::Value;
-use tokio::sync::OnceCell;
-
-static OPERATOR: OnceCell<Result<(), String>> = OnceCell::const_new();
 
 const MINUTE: Duration = Duration::from_secs(60);
-
-type Outcome = Result<(), String>;
-
-/// Runs a test in its own namespace, under the `restricted` pod security standard.
-async fn in_namespace<F, T>(name: &str, test: F)
-where
-    F: FnOnce(Kubectl) -> T,
-    T: Future<Output = Outcome>,
-{
-    OPERATOR
-        .get_or_init(|| async {
-            load_images().await?;
-            install_operator(&[]).await
-        })
-        .await
-        .clone()
-        .expect("the operator is installed");
-    let namespace = format!("test-{name}");
-    let kubectl = Kubectl::new(&namespace);
-    let _ = kubectl
-        .run(&[
-            "delete",
-            "namespace",
-            &namespace,
-            "--ignore-not-found",
-            "--timeout=120s",
-        ])
-        .await;
-    kubectl
-        .apply(&format!(
-            "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {namespace}\n  labels:\n    \
-             pod-security.kubernetes.io/enforce: restricted\n"
-        ))
-        .await
-        .unwrap();
-    let outcome = test(kubectl.clone()).await;
-    if let Err(error) = outcome {
-        print_trail(&kubectl).await;
-        panic!("{error}");
-    }
-    // What a test leaves is taken away as a user would; claims go with the namespace.
-    kubectl
-        .run(&[
-            "delete",
-            "rdfclusters,rdfbackups,rdfrestores",
-            "--all",
-            "--timeout=120s",
-        ])
-        .await
-        .unwrap();
-    kubectl
-        .run(&["delete", "namespace", &namespace, "--timeout=180s"])
-        .await
-        .unwrap();
-}
 
 /// Kills the operator again and again until it is dropped. In between it gets the time to take the
 /// Lease of the one before it, which runs out first, and some more to do a part of its work.

@@ -4,6 +4,7 @@
 mod cluster;
 mod crash;
 mod kubectl;
+mod namespace;
 mod network;
 mod proxy;
 mod setup;
@@ -12,6 +13,7 @@ mod trail;
 pub use cluster::{ClusterOptions, Member, TestCluster};
 pub use crash::{Interruption, kill_leader_while_writing};
 pub use kubectl::{Kubectl, KubectlError, wait_until};
+pub use namespace::{Outcome, in_namespace};
 pub use network::PodNetwork;
 pub use proxy::Proxy;
 pub use setup::{
