@@ -81,13 +81,15 @@ test-bed: ## Run the tests of the test bed's own program
 
 # The tests of the targets `kubernetes` and `strangers` are ignored by default, because they need a Kubernetes: that
 # of KUBECONFIG when it is set, else the bed, which stays up for the next run (tests/bed/bed down).
+# Those of `kubernetes` kill the operator, and are alone with it; those of `strangers` are not.
 # QUADRAFT_READY_ROUNDS=50 asks fifty times instead of ten whether Ready means that clients can connect.
 .PHONY: test-kubernetes
 test-kubernetes: images-for-tests ## Run the tests with real pods
 	kubeconfig=$${KUBECONFIG:-$$(tests/bed/bed up | awk '{ print > "/dev/stderr"; last = $$0 } END { print last }')}; \
 	kubectl=$${KUBECTL:-$$(packaging/tool kubectl)}; \
-	KUBECONFIG="$$kubeconfig" KUBECTL="$$kubectl" QUADRAFT_IMAGES="$(TEST_IMAGES)" \
-	  cargo test --workspace --test kubernetes --test strangers -- --ignored --test-threads=1
+	export KUBECONFIG="$$kubeconfig" KUBECTL="$$kubectl" QUADRAFT_IMAGES="$(TEST_IMAGES)"; \
+	cargo test --workspace --test strangers -- --ignored --test-threads=3; \
+	cargo test --workspace --test kubernetes -- --ignored --test-threads=1
 
 # A million cases of damage together with a crash, half a million crash states, and the whole matrix
 # of three nodes by four entries. `make test` tries a part of each.

@@ -47,6 +47,11 @@ pub enum ApplyError {
         present_bytes: Option<u64>,
         error: Box<ApplyError>,
     },
+    #[error(
+        "spec.storage.size is less than the volume of slot {slot} has, which cannot shrink. Everything else \
+         goes on. Set it to {present_bytes} or more"
+    )]
+    Shrinks { slot: Slot, present_bytes: u64 },
     #[error("failed to label pod {name}: {}", describe_error(source))]
     Label { name: String, source: kube::Error },
     #[error("failed to note the end of Job {name}: {}", describe_error(source))]
@@ -80,6 +85,7 @@ impl ApplyError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Volume { error, .. } => error.reason(),
+            Self::Shrinks { .. } => "StorageCannotShrink",
             Self::Object(ObjectError::NameTaken { .. }) => "NameTaken",
             Self::Object(ObjectError::BeingDeleted { .. }) => "BeingDeleted",
             Self::Object(ObjectError::Kubernetes { kind, source, .. }) => {
@@ -108,7 +114,10 @@ impl ApplyError {
             return error.stalls();
         }
         matches!(self, Self::Object(ObjectError::NameTaken { .. }))
-            || self.reason() == "StorageChangeRefused"
+            || matches!(
+                self.reason(),
+                "StorageChangeRefused" | "StorageCannotShrink"
+            )
     }
 
     /// Whether members do not have the template that they should: restarting them would bring them to
@@ -155,6 +164,14 @@ pub async fn ensure(
                     .get(slot)
                     .and_then(|seen| seen.volume.as_ref());
                 // Applied only where it is missing or has to grow: a volume never shrinks.
+                if let Some(volume) =
+                    seen.filter(|volume| volume.requested_bytes > cluster.storage_bytes)
+                {
+                    keep(Err(ApplyError::Shrinks {
+                        slot: *slot,
+                        present_bytes: volume.requested_bytes,
+                    }));
+                }
                 if seen.is_none_or(|volume| volume.requested_bytes < cluster.storage_bytes) {
                     let object = build::volume(cluster, *slot, cluster_uuid);
                     let ensured = ensure_object(client, view, object).await;
