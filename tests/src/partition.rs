@@ -24,6 +24,9 @@ pub fn partition_seconds() -> u64 {
 /// leader is elected, which may take more than one election.
 pub const LONGEST_GAP: Duration = Duration::from_secs(5);
 
+/// So many answers that a client has come to something.
+pub const ENOUGH: usize = 50;
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -184,6 +187,32 @@ impl PartitionClients {
         Self { stop, clients }
     }
 
+    /// Waits until every client has been answered [`ENOUGH`] times more.
+    ///
+    /// # Errors
+    /// Names one that has not, after a minute.
+    pub async fn each_gets_answers(&self) -> Result<(), String> {
+        let answered = |client: &Client| client.seen.answered.load(Ordering::SeqCst);
+        let before: Vec<usize> = self.clients.iter().map(answered).collect();
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            let mut pairs = self.clients.iter().zip(&before);
+            let Some((client, before)) =
+                pairs.find(|(client, before)| answered(client) < **before + ENOUGH)
+            else {
+                return Ok(());
+            };
+            if Instant::now() > until {
+                let count = answered(client) - before;
+                return Err(format!(
+                    "{} at {}: {count} answers in a minute",
+                    client.work, client.endpoint
+                ));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// The greatest age that a stale read at this endpoint was answered with so far.
     #[must_use]
     pub fn oldest(&self, endpoint: &Endpoint) -> Duration {
@@ -230,7 +259,7 @@ pub fn check(reports: &[ClientReport], served: &[&Endpoint]) -> Result<(), Strin
         if let Some(wrong) = report.wrong.first() {
             return Err(format!("{report}: {wrong}"));
         }
-        if report.answered <= 50 {
+        if report.answered <= ENOUGH {
             return Err(format!("{report}: it came to nothing"));
         }
         if report.work != Work::Write {

@@ -6,6 +6,8 @@ use std::process::Command;
 /// Set to any value, tests that need to make network namespaces are skipped, loudly.
 const WITHOUT_NAMESPACES: &str = "QUADRAFT_WITHOUT_NAMESPACES";
 const PEER_PORT: &str = "7879";
+/// How many networks there can be beside each other.
+const NETWORKS: u16 = 249;
 
 /// Hosts on one bridge, each a network namespace; all are gone when this is dropped. The machine
 /// itself reaches them too.
@@ -22,12 +24,9 @@ impl HostNetwork {
     /// # Errors
     /// When they cannot be made (that takes root, and the programs `ip` and `iptables`).
     pub fn new(hosts: usize) -> io::Result<Option<Self>> {
-        let network = Self {
-            id: rand::random_range(1..250),
-            hosts,
-        };
-        match network.build() {
-            Ok(()) => Ok(Some(network)),
+        let built = Self::claim(hosts).and_then(|network| network.build().map(|()| network));
+        match built {
+            Ok(network) => Ok(Some(network)),
             Err(_) if std::env::var_os(WITHOUT_NAMESPACES).is_some() => Ok(None),
             Err(error) => Err(io::Error::other(format!(
                 "network namespaces cannot be made ({error}): run as root, or set \
@@ -36,10 +35,24 @@ impl HostNetwork {
         }
     }
 
+    /// Takes a number that nobody has, from which all names and addresses follow: whoever makes its bridge
+    /// has it.
+    fn claim(hosts: usize) -> io::Result<Self> {
+        let first = rand::random_range(0..NETWORKS);
+        let mut taken = io::Error::other("there are no networks");
+        for id in (0..NETWORKS).map(|number| (first + number) % NETWORKS + 1) {
+            match ip(&["link", "add", &bridge(id), "type", "bridge"]) {
+                Ok(()) => return Ok(Self { id, hosts }),
+                Err(error) if error.to_string().contains("File exists") => taken = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(taken)
+    }
+
     fn build(&self) -> io::Result<()> {
-        let bridge = self.bridge();
         let id = self.id;
-        ip(&["link", "add", &bridge, "type", "bridge"])?;
+        let bridge = bridge(id);
         ip(&[
             "addr",
             "add",
@@ -62,10 +75,6 @@ impl HostNetwork {
             ip(&["-n", &namespace, "link", "set", "lo", "up"])?;
         }
         Ok(())
-    }
-
-    fn bridge(&self) -> String {
-        format!("qbridge{}", self.id)
     }
 
     fn outside(&self, host: usize) -> String {
@@ -117,7 +126,7 @@ impl Drop for HostNetwork {
         for host in 0..self.hosts {
             let _ = ip(&["netns", "del", &self.namespace(host)]);
         }
-        let _ = ip(&["link", "del", &self.bridge()]);
+        let _ = ip(&["link", "del", &bridge(self.id)]);
     }
 }
 
@@ -131,6 +140,10 @@ pub(crate) fn peer_rules() -> Vec<[&'static str; 8]> {
         }
     }
     rules
+}
+
+fn bridge(id: u16) -> String {
+    format!("qbridge{id}")
 }
 
 fn ip(arguments: &[&str]) -> io::Result<()> {
