@@ -79,9 +79,9 @@ test-bed: export GOFLAGS = -trimpath
 test-bed: ## Run the tests of the test bed's own program
 	cd tests/bed && go vet ./... && go test -vet=off ./...
 
-# The tests of the targets `kubernetes` and `strangers` are ignored by default, because they need a Kubernetes: that
-# of KUBECONFIG when it is set, else the bed, which stays up for the next run (tests/bed/bed down).
-# Those of `kubernetes` kill the operator, and are alone with it; those of `strangers` are not.
+# The tests of the targets `kubernetes`, `data_loss` and `strangers` are ignored by default, because they need
+# a Kubernetes: that of KUBECONFIG when it is set, else the bed, which stays up for the next run
+# (tests/bed/bed down). Those that kill the operator are alone with it; those of `strangers` are not.
 # QUADRAFT_READY_ROUNDS=50 asks fifty times instead of ten whether Ready means that clients can connect.
 .PHONY: test-kubernetes
 test-kubernetes: images-for-tests ## Run the tests with real pods
@@ -89,6 +89,7 @@ test-kubernetes: images-for-tests ## Run the tests with real pods
 	kubectl=$${KUBECTL:-$$(packaging/tool kubectl)}; \
 	export KUBECONFIG="$$kubeconfig" KUBECTL="$$kubectl" QUADRAFT_IMAGES="$(TEST_IMAGES)"; \
 	cargo test --workspace --test strangers -- --ignored --test-threads=3; \
+	cargo test --workspace --test data_loss -- --ignored --test-threads=1; \
 	cargo test --workspace --test kubernetes -- --ignored --test-threads=1
 
 # A million cases of damage together with a crash, half a million crash states, and the whole matrix

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
@@ -10,6 +11,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use crate::kubernetes::cache::Caches;
 use crate::progress::Failures;
 use crate::territory::Territory;
+use crate::turns::Turns;
 
 /// What every controller is given.
 #[derive(Clone)]
@@ -17,6 +19,7 @@ pub struct Context {
     pub client: Client,
     pub caches: Caches,
     pub territory: Territory,
+    pub turns: Turns,
     /// Of all controllers: an object's UID is nobody else's.
     pub failures: Failures,
     pub node_image_repository: String,
@@ -38,6 +41,7 @@ impl Context {
         client: Client,
         caches: Caches,
         territory: Territory,
+        turns: Turns,
         node_image_repository: String,
         instance: String,
     ) -> Self {
@@ -50,6 +54,7 @@ impl Context {
             client,
             caches,
             territory,
+            turns,
             failures: Failures::default(),
             node_image_repository,
             last_events: std::sync::Arc::default(),
@@ -102,6 +107,8 @@ impl Context {
 
     /// Forgets an object that is gone.
     pub fn forget(&self, uid: &str) {
+        self.turns.end(uid, Instant::now());
+        self.failures.forget(uid);
         self.last_events
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -14,3 +14,4 @@ pub mod quantity;
 pub mod restore;
 pub mod run;
 pub mod territory;
+pub mod turns;

@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use quadraft_operator::api::crds;
 use quadraft_operator::kubernetes::rights::Scope;
 use quadraft_operator::run::{Options, run};
+use quadraft_operator::turns::Limits;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -58,6 +60,18 @@ enum Command {
         /// Who this operator is in the lease; its host name, which is its pod's, when absent.
         #[arg(long, env = "QUADRAFT_IDENTITY")]
         identity: Option<String>,
+        /// How many clusters are restarted at once when another version of the operator makes their
+        /// pods otherwise.
+        #[arg(
+            long,
+            env = "QUADRAFT_UPGRADE_CLUSTERS_AT_ONCE",
+            default_value = "1",
+            value_parser = clap::value_parser!(u16).range(1..)
+        )]
+        upgrade_clusters_at_once: u16,
+        /// How long no other cluster is restarted for that after one was.
+        #[arg(long, env = "QUADRAFT_UPGRADE_PAUSE_SECONDS", default_value = "60")]
+        upgrade_pause_seconds: u32,
         /// Where health and metrics are served.
         #[arg(long, env = "QUADRAFT_HEALTH_LISTEN", default_value = "[::]:8080")]
         health_listen: SocketAddr,
@@ -126,6 +140,8 @@ fn execute(command: Command) -> Result<(), Box<dyn std::error::Error>> {
             lease_namespace,
             lease_name,
             identity,
+            upgrade_clusters_at_once,
+            upgrade_pause_seconds,
             health_listen,
         } => {
             // A restarted operator is another holder: its predecessor may still be acting.
@@ -141,6 +157,10 @@ fn execute(command: Command) -> Result<(), Box<dyn std::error::Error>> {
                 lease_name,
                 identity,
                 health_listen,
+                upgrade_restarts: Limits {
+                    clusters: usize::from(upgrade_clusters_at_once),
+                    pause: Duration::from_secs(u64::from(upgrade_pause_seconds)),
+                },
             };
             tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(2)

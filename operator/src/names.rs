@@ -26,6 +26,8 @@ pub const LABEL_SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub const LABEL_ROLE: &str = "quadraft.dev/role";
 pub const ROLE_LEADER: &str = "leader";
 pub const ROLE_FOLLOWER: &str = "follower";
+/// On a volume of a cluster whose data was lost and restored from a backup: the UUID that it had.
+pub const LABEL_LOST_CLUSTER: &str = "quadraft.dev/lost-cluster-uuid";
 pub const LABEL_SCHEDULE: &str = "quadraft.dev/schedule";
 
 /// What an object was applied as.
@@ -37,9 +39,16 @@ pub const ANNOTATION_MADE_FOR: &str = "quadraft.dev/made-for";
 /// On an RdfCluster, `SLOT/UID`: a person says that this volume may take the place of the one that the
 /// slot's node was seen on before.
 pub const ANNOTATION_ACCEPT_VOLUME: &str = "quadraft.dev/accept-volume";
+/// On an RdfCluster, `SLOT/UID`: a person wants the member with this volume replaced.
+pub const ANNOTATION_REPLACE_MEMBER: &str = "quadraft.dev/replace-member";
+/// On an RdfCluster, UIDs with commas: a person does not wait for these volumes any more.
+pub const ANNOTATION_GIVE_UP_VOLUMES: &str = "quadraft.dev/give-up-volumes";
 /// How a Job's container ended.
 pub const ANNOTATION_JOB_RESULT: &str = "quadraft.dev/job-result";
 pub const ANNOTATION_TEMPLATE_HASH: &str = "quadraft.dev/template-hash";
+/// What of the spec a member's pod is made from: when the template changes and this does not, another
+/// version of the operator makes it otherwise.
+pub const ANNOTATION_SPEC_HASH: &str = "quadraft.dev/spec-hash";
 pub const ANNOTATION_RECOVERY_ATTEMPT: &str = "quadraft.dev/recovery-attempt";
 pub const ANNOTATION_NEW_IDENTITY: &str = "quadraft.dev/new-identity-allowed";
 

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
@@ -39,6 +39,7 @@ use crate::names::{
 };
 use crate::progress::{Progress, RECONCILE_DEADLINE};
 use crate::territory::{Territory, Whose};
+use crate::turns::{Limits, Turns};
 use crate::{backup, cluster, restore};
 
 /// How the operator runs.
@@ -52,6 +53,8 @@ pub struct Options {
     pub lease_name: String,
     pub identity: String,
     pub health_listen: SocketAddr,
+    /// How clusters are restarted that another version of the operator made otherwise.
+    pub upgrade_restarts: Limits,
 }
 
 /// The operator ended.
@@ -308,12 +311,14 @@ async fn controllers(
 ) {
     let installation = format!("{}/{}", options.lease_namespace, options.lease_name);
     let territory = Territory::new(client.clone(), installation);
+    let turns = Turns::new(options.upgrade_restarts, Instant::now());
     let each = scopes(&options.watch_namespaces).map(|namespace| {
         let (caches, news) = Caches::watch(&client, namespace);
         let context = Arc::new(Context::new(
             client.clone(),
             caches.clone(),
             territory.clone(),
+            turns.clone(),
             options.node_image_repository.clone(),
             options.identity.clone(),
         ));

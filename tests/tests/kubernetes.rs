@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use quadraft_tests::damage::{damage_payloads, flip_a_bit, make_vote_unreadable, segments};
 use quadraft_tests::kubernetes::{
-    ClusterOptions, Kubectl, Outcome, PodNetwork, TestCluster, in_namespace, install_operator,
-    kill_node_process, uninstall_operator, uses_bed, wait_operator, wait_until,
+    ClusterOptions, Kubectl, OperatorKiller, Outcome, PodNetwork, TestCluster, in_namespace,
+    install_operator, kill_node_process, uninstall_operator, uses_bed, wait_operator, wait_until,
 };
 use quadraft_tests::local::{Acknowledged, Writer};
 use quadraft_tests::partition::{self, Endpoint, PartitionClients, partition_seconds};
@@ -27,40 +27,8 @@ use serde_json::Value;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Kills the operator again and again until it is dropped. In between it gets the time to take the
-/// Lease of the one before it, which runs out first, and some more to do a part of its work.
-struct OperatorKiller {
-    stop: Arc<AtomicBool>,
-}
-
-impl OperatorKiller {
-    fn start() -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let flag = stop.clone();
-        tokio::spawn(async move {
-            let kubectl = Kubectl::new("quadraft-system");
-            while !flag.load(Ordering::SeqCst) {
-                let _ = kubectl
-                    .run(&[
-                        "delete",
-                        "pods",
-                        "--selector=app.kubernetes.io/name=quadraft-operator",
-                        "--grace-period=0",
-                        "--force",
-                    ])
-                    .await;
-                tokio::time::sleep(Duration::from_secs(35)).await;
-            }
-        });
-        Self { stop }
-    }
-}
-
-impl Drop for OperatorKiller {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-    }
-}
+/// An operator that is killed gets the time to do a part of its work in between.
+const KILLED_EVERY: Duration = Duration::from_secs(35);
 
 async fn ready_cluster(kubectl: &Kubectl, options: &ClusterOptions) -> Result<TestCluster, String> {
     let cluster = TestCluster::apply(kubectl, options)
@@ -112,7 +80,7 @@ async fn check_all(
 #[ignore = "needs a Kubernetes: make test-kubernetes"]
 async fn a_cluster_becomes_ready_shows_its_columns_and_then_its_status_rests() {
     in_namespace("creation", |kubectl| async move {
-        let killer = OperatorKiller::start();
+        let killer = OperatorKiller::start(KILLED_EVERY);
         let cluster = ready_cluster(&kubectl, &ClusterOptions::new("made", 3)).await?;
         drop(killer);
         wait_operator(MINUTE).await?;
@@ -227,7 +195,7 @@ async fn a_request_to_the_service_right_after_ready_never_fails() {
 async fn acknowledged_writes_survive_kill_9_of_each_member_and_of_all_at_once() {
     in_namespace("crash", |kubectl| async move {
         let cluster = ready_cluster(&kubectl, &ClusterOptions::new("crash", 3)).await?;
-        let _killer = OperatorKiller::start();
+        let _killer = OperatorKiller::start(KILLED_EVERY);
         let writer = writer(&cluster, "crash");
         for slot in 0..3 {
             tokio::time::sleep(Duration::from_secs(3)).await;
@@ -290,7 +258,7 @@ async fn a_member_whose_volume_is_lost_returns_as_a_new_node() {
             .await
             .ok_or("the member does not answer")?
             .node_id;
-        let _killer = OperatorKiller::start();
+        let _killer = OperatorKiller::start(KILLED_EVERY);
         let claim = cluster.claim(slot);
         let pod = cluster.pod(slot);
         kubectl
@@ -335,7 +303,7 @@ async fn a_refused_volume_is_fenced_recovered_by_a_job_and_the_member_returns() 
         make_vote_unreadable(&cluster.volume_path(slot).await?)
             .map_err(|error| error.to_string())?;
         kill_node_process(&kubectl, &cluster.pod(slot)).await?;
-        let _killer = OperatorKiller::start();
+        let _killer = OperatorKiller::start(KILLED_EVERY);
         wait_replaced(&cluster, slot, &old).await?;
         let object = cluster.object().await;
         let recovered = object["status"]["members"]
@@ -415,7 +383,7 @@ async fn the_volume_of_an_only_member_that_is_refused_is_exported_and_restored()
             .ok_or("the pod has no image")?;
         make_vote_unreadable(&source.volume_path(0).await?).map_err(|error| error.to_string())?;
         kill_node_process(&kubectl, &source.pod(0)).await?;
-        let killer = OperatorKiller::start();
+        let killer = OperatorKiller::start(KILLED_EVERY);
         source
             .wait_object("the member to be given up", 3 * MINUTE, |object| {
                 object["status"]["conditions"]
@@ -538,7 +506,7 @@ async fn a_cluster_scales_from_three_to_five_and_back_under_load() {
     in_namespace("scale", |kubectl| async move {
         let cluster = ready_cluster(&kubectl, &ClusterOptions::new("scale", 3)).await?;
         let writer = writer(&cluster, "scale");
-        let killer = OperatorKiller::start();
+        let killer = OperatorKiller::start(KILLED_EVERY);
         scale(&cluster, 5).await?;
         cluster.agree_eventually(5).await?;
         scale(&cluster, 3).await?;
@@ -583,7 +551,7 @@ async fn a_backup_is_restored_as_a_new_cluster_with_the_equal_digest() {
         tokio::time::sleep(Duration::from_secs(5)).await;
         let written = writer.finish().await?;
         let digest = source.agree(3, MINUTE).await?[0].digest.clone();
-        let killer = OperatorKiller::start();
+        let killer = OperatorKiller::start(KILLED_EVERY);
         kubectl
             .apply(
                 "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata:\n  name: backups\nspec:\n  accessModes: \
@@ -626,7 +594,7 @@ async fn deleting_a_cluster_keeps_its_volumes_and_a_new_one_serves_them_again() 
         tokio::time::sleep(Duration::from_secs(3)).await;
         let written = writer.finish().await?;
         let uuid = cluster.object().await["status"]["clusterUuid"].clone();
-        let _killer = OperatorKiller::start();
+        let _killer = OperatorKiller::start(KILLED_EVERY);
         kubectl
             .run(&["delete", "rdfcluster", "gone", "--timeout=180s"])
             .await
@@ -1144,7 +1112,7 @@ async fn a_leader_that_is_cut_off_is_noticed_through_the_service() {
             endpoints.push(Endpoint { name, url });
         }
         let clients = PartitionClients::start(&endpoints);
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        clients.each_gets_answers().await?;
         let network = PodNetwork::of(&kubectl, &cluster.pod(first)).await?;
         network.cut_off().await?;
         tokio::time::sleep(Duration::from_secs(partition_seconds())).await;
@@ -1154,7 +1122,7 @@ async fn a_leader_that_is_cut_off_is_noticed_through_the_service() {
         }
         network.reconnect().await?;
         cluster.wait_ready(MINUTE).await?;
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        clients.each_gets_answers().await?;
         let reports = clients.finish().await?;
         for report in &reports {
             println!("{report}");

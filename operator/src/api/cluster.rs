@@ -78,6 +78,9 @@ pub struct RdfClusterSpec {
     /// Where the pods may run.
     #[serde(default)]
     pub scheduling: Scheduling,
+    /// What is done about members and data that do not come back.
+    #[serde(default)]
+    pub recovery: Recovery,
     /// Where the first data comes from; empty when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<Bootstrap>,
@@ -125,6 +128,37 @@ pub enum OnClusterDeletion {
     Retain,
     /// They are deleted with the cluster.
     Delete,
+}
+
+/// What is done about members and data that do not come back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Recovery {
+    /// A member that did not answer for so long, as when its machine is gone, is replaced by an empty one
+    /// that the others fill, when they are all healthy and a majority; its volume is deleted. Never when
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 60, max = 31_622_400))]
+    pub replace_after_seconds: Option<i64>,
+    /// What is done when no volume can be served from any more: all are gone, empty, or refused and not
+    /// to be recovered.
+    #[serde(default)]
+    pub when_data_is_lost: WhenDataIsLost,
+    /// Where one backup goes when a member came back by a recovery Job, or the cluster from a backup. It
+    /// is taken as soon as the cluster is complete, and nothing is restarted or scaled down before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_after_recovery: Option<BackupLocation>,
+}
+
+/// What is done when no volume of a cluster can be served from any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WhenDataIsLost {
+    /// A person decides.
+    #[default]
+    Wait,
+    /// What the volumes still hold is exported, they are kept, and the newest completed backup of this
+    /// cluster is restored onto new ones, under the same name and a new cluster UUID.
+    RestoreLatestBackup,
 }
 
 /// Options of the node program; each has a default in the node.
@@ -336,8 +370,76 @@ pub struct RdfClusterStatus {
     /// The backup that the cluster was restored from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<Restored>,
+    /// How often the cluster has begun anew on other volumes, after all data was lost.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub volume_generation: i32,
+    /// The volumes that the last backup after a recovery was taken from.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub backed_up_volume_generation: i32,
+    /// The UUIDs that the cluster had before, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost_cluster_uuids: Vec<String>,
+    /// A loss of all data that is being made good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_loss: Option<DataLoss>,
+    /// The last loss of all data that was made good, and what may be missing since. It stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_after_loss: Option<RestoredAfterLoss>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &i32) -> bool {
+    *number == 0
+}
+
+/// A loss of all data that is being made good.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DataLoss {
+    /// What was found.
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found_at: Option<Time>,
+    /// The backup that is being restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<ChosenBackup>,
+    /// Backups that could not be restored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged_backups: Vec<String>,
+}
+
+/// A backup that takes the place of what was lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ChosenBackup {
+    /// Name of the RdfBackup.
+    pub name: String,
+    /// The index of the log up to which it goes.
+    pub log_index: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Time>,
+    pub digest: String,
+}
+
+/// A loss of all data that was made good.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoredAfterLoss {
+    /// What was found.
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found_at: Option<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_at: Option<Time>,
+    /// What was restored: whatever was written after it may be missing.
+    pub backup: ChosenBackup,
+    /// The UUID of the cluster whose data was lost; its volumes carry it as a label.
+    pub lost_cluster_uuid: String,
+    /// Newer backups that could not be restored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged_backups: Vec<String>,
 }
 
 /// A node that the cluster was initialised with.
@@ -373,12 +475,18 @@ pub struct MemberStatus {
     pub volume_uid: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_count: Option<i64>,
+    /// Since when the node should answer and does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreachable_since: Option<Time>,
     /// Why the member does not serve, in a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Recovery attempts that had been made when the member was last healthy.
     #[serde(default)]
     pub settled_recovery_attempts: i32,
+    /// Those of them after which a backup was taken, where one is asked for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub backed_up_recovery_attempts: i32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_recovery: Option<LastRecovery>,
 }

@@ -12,9 +12,10 @@ pub mod schedule;
 
 pub use backup::{BackupPhase, RdfBackup, RdfBackupSpec, RdfBackupStatus};
 pub use cluster::{
-    Bootstrap, BootstrapFromBackup, ClusterPhase, Cors, HighWaterMark, HttpOptions, InitialMember,
-    LastRecovery, MemberStatus, NodeOptions, OnClusterDeletion, RdfCluster, RdfClusterSpec,
-    RdfClusterStatus, Restored, Scheduling, SecurityOptions, ServiceOptions, Storage,
+    Bootstrap, BootstrapFromBackup, ChosenBackup, ClusterPhase, Cors, DataLoss, HighWaterMark,
+    HttpOptions, InitialMember, LastRecovery, MemberStatus, NodeOptions, OnClusterDeletion,
+    RdfCluster, RdfClusterSpec, RdfClusterStatus, Recovery, Restored, RestoredAfterLoss,
+    Scheduling, SecurityOptions, ServiceOptions, Storage, WhenDataIsLost,
 };
 pub use common::{
     BackupLocation, Condition, DeletionPolicy, JobOptions, Quantity, Resources, condition_is_true,

@@ -88,7 +88,7 @@ async fn delete(
                 cluster.and_then(|cluster| accepted(&cluster, &context.node_image_repository).ok());
             let cluster = cluster.map(|(cluster, _)| cluster);
             let job = job(context, backup, cluster.as_ref(), &name, cluster_uuid);
-            match Wanted::new(job).ensure(client, None).await {
+            match Wanted::new(job).ensure(client).await {
                 Ok(()) => (
                     false,
                     "DeletingData",

@@ -99,7 +99,7 @@ async fn act(
     match (action, source, cluster) {
         (Action::Start { attempt }, Source::Found { cluster_uuid, from }, Some(cluster)) => {
             let job = job(backup, cluster, *attempt, cluster_uuid, from);
-            Ok(Wanted::new(job).ensure(client, None).await?)
+            Ok(Wanted::new(job).ensure(client).await?)
         }
         (Action::Withdraw { uid }, ..) => {
             let namespace = backup.namespace().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Carries a plan out. Objects go by server-side apply; deletions carry the UID and the
+//! Carries a plan's step out. Objects go by server-side apply; deletions carry the UID and the
 //! resourceVersion that the plan saw; membership calls carry the membership index.
 
 use std::time::Duration;
@@ -15,14 +15,13 @@ use serde_json::Value;
 
 use super::build;
 use super::observation::{Observation, Slot};
-use super::plan::{Ensure, Plan, Step};
+use super::plan::Step;
 use super::validate::{BootstrapSource, ValidatedCluster};
 use crate::api::{BackupLocation, BackupPhase, RdfBackup};
 use crate::jobs::{self, location_url};
-use crate::kubernetes::cache::View;
 use crate::kubernetes::objects::{ObjectError, Wanted};
 use crate::kubernetes::{describe_error, now};
-use crate::names::LABEL_ROLE;
+use crate::names::LABEL_LOST_CLUSTER;
 
 /// Membership changes wait for a majority.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(10);
@@ -54,8 +53,13 @@ pub enum ApplyError {
     Shrinks { slot: Slot, present_bytes: u64 },
     #[error("failed to label pod {name}: {}", describe_error(source))]
     Label { name: String, source: kube::Error },
-    #[error("failed to note the end of Job {name}: {}", describe_error(source))]
-    Keep { name: String, source: kube::Error },
+    #[error(
+        "failed to note at {what} what it is kept for: {}",
+        describe_error(source)
+    )]
+    Keep { what: String, source: kube::Error },
+    #[error("failed to make RdfBackup {name}: {}", describe_error(source))]
+    Backup { name: String, source: kube::Error },
     #[error("failed to read {what}: {}", describe_error(source))]
     Read { what: String, source: kube::Error },
     #[error("{0}")]
@@ -88,6 +92,7 @@ impl ApplyError {
             Self::Shrinks { .. } => "StorageCannotShrink",
             Self::Object(ObjectError::NameTaken { .. }) => "NameTaken",
             Self::Object(ObjectError::BeingDeleted { .. }) => "BeingDeleted",
+            Self::Object(ObjectError::Changed { .. }) => "ObjectChanged",
             Self::Object(ObjectError::Kubernetes { kind, source, .. }) => {
                 let refused =
                     matches!(source, kube::Error::Api(status) if matches!(status.code, 403 | 422));
@@ -97,7 +102,9 @@ impl ApplyError {
                     "ApplyFailed"
                 }
             }
-            Self::Finalizers(_) | Self::Keep { .. } | Self::Label { .. } => "ApplyFailed",
+            Self::Finalizers(_) | Self::Keep { .. } | Self::Label { .. } | Self::Backup { .. } => {
+                "ApplyFailed"
+            }
             Self::Delete { .. } => "DeleteFailed",
             Self::EvictionRefused { .. } => "EvictionRefused",
             Self::Read { .. } => "ReadFailed",
@@ -120,6 +127,15 @@ impl ApplyError {
             )
     }
 
+    /// Whether the error says no more than that one has to look again.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::Volume { error, .. } => error.passes(),
+            _ => matches!(self, Self::Object(ObjectError::Changed { .. })),
+        }
+    }
+
     /// Whether members do not have the template that they should: restarting them would bring them to
     /// another one.
     #[must_use]
@@ -128,7 +144,8 @@ impl ApplyError {
             Self::Object(
                 ObjectError::Kubernetes { kind, .. }
                 | ObjectError::NameTaken { kind, .. }
-                | ObjectError::BeingDeleted { kind, .. },
+                | ObjectError::BeingDeleted { kind, .. }
+                | ObjectError::Changed { kind, .. },
             ) => matches!(
                 kind.as_str(),
                 "StatefulSet" | "ConfigMap" | "ServiceAccount"
@@ -139,101 +156,8 @@ impl ApplyError {
     }
 }
 
-/// Applies the plan's harmless actions.
-///
-/// Gives what could not be done; the rest was.
-pub async fn ensure(
-    client: &Client,
-    view: View<'_>,
-    cluster: &ValidatedCluster,
-    observation: &Observation,
-    cluster_uuid: &str,
-    plan: &Plan,
-) -> Vec<ApplyError> {
-    let mut errors = Vec::new();
-    let mut keep = |result: Result<(), ApplyError>| errors.extend(result.err());
-    for object in build::shared(cluster) {
-        keep(ensure_object(client, view, object).await);
-    }
-    keep(ensure_disruption_budget(client, view, cluster, plan.minimum_available).await);
-    for action in &plan.ensure {
-        match action {
-            Ensure::Volume { slot } => {
-                let seen = observation
-                    .slots
-                    .get(slot)
-                    .and_then(|seen| seen.volume.as_ref());
-                // Applied only where it is missing or has to grow: a volume never shrinks.
-                if let Some(volume) =
-                    seen.filter(|volume| volume.requested_bytes > cluster.storage_bytes)
-                {
-                    keep(Err(ApplyError::Shrinks {
-                        slot: *slot,
-                        present_bytes: volume.requested_bytes,
-                    }));
-                }
-                if seen.is_none_or(|volume| volume.requested_bytes < cluster.storage_bytes) {
-                    let object = build::volume(cluster, *slot, cluster_uuid);
-                    let ensured = ensure_object(client, view, object).await;
-                    keep(ensured.map_err(|error| ApplyError::Volume {
-                        present_bytes: seen.map(|volume| volume.requested_bytes),
-                        error: Box::new(error),
-                    }));
-                }
-            }
-            Ensure::Role {
-                slot,
-                pod_uid,
-                role,
-            } => keep(label_role(client, cluster, *slot, pod_uid, role).await),
-            Ensure::Member {
-                slot,
-                replicas,
-                recovery_attempt,
-                fenced_at,
-            } => {
-                let object = build::stateful_set(
-                    cluster,
-                    *slot,
-                    cluster_uuid,
-                    *replicas,
-                    *recovery_attempt,
-                    *fenced_at,
-                );
-                keep(ensure_object(client, view, object).await);
-            }
-        }
-    }
-    errors
-}
-
-async fn ensure_disruption_budget(
-    client: &Client,
-    view: View<'_>,
-    cluster: &ValidatedCluster,
-    minimum_available: u32,
-) -> Result<(), ApplyError> {
-    let object = build::disruption_budget(cluster, minimum_available);
-    if cluster.spec.scheduling.disruption_budget {
-        return ensure_object(client, view, object).await;
-    }
-    let unwanted = Wanted::new(object);
-    let existing = find(view, &unwanted).await?;
-    Ok(unwanted.remove(client, existing.as_ref()).await?)
-}
-
-async fn ensure_object(client: &Client, view: View<'_>, object: Value) -> Result<(), ApplyError> {
-    let wanted = Wanted::new(object);
-    let existing = find(view, &wanted).await?;
-    Ok(wanted.ensure(client, existing.as_ref()).await?)
-}
-
-async fn find(view: View<'_>, wanted: &Wanted) -> Result<Option<Value>, ApplyError> {
-    let found = view.find(wanted.kind(), wanted.namespace(), wanted.name());
-    found.await.map_err(|source| ApplyError::Read {
-        what: format!("{} {}", wanted.kind(), wanted.name()),
-        source,
-    })
+async fn ensure_object(client: &Client, object: Value) -> Result<(), ApplyError> {
+    Ok(Wanted::new(object).ensure(client).await?)
 }
 
 /// Keeps the ends of Jobs in them.
@@ -248,7 +172,7 @@ pub async fn keep_job_ends(
     for end in &observation.job_ends {
         let kept = jobs::keep(client, &cluster.namespace, &end.name, &end.patch).await;
         kept.map_err(|source| ApplyError::Keep {
-            name: end.name.clone(),
+            what: format!("Job {}", end.name),
             source,
         })?;
     }
@@ -270,6 +194,10 @@ pub async fn carry_out(
     match step {
         Step::MakeClusterUuid
         | Step::AdoptClusterUuid(_)
+        | Step::RecordLoss(_)
+        | Step::ForgetLoss
+        | Step::RecordRestore(_)
+        | Step::RecordVolumeGeneration(_)
         | Step::RecordInitialMembers(_)
         | Step::RecordInitialised => Ok(()),
         Step::Initialise { contact, members } => {
@@ -286,6 +214,59 @@ pub async fn carry_out(
                 .await?;
             Ok(())
         }
+        Step::StartExport {
+            slot,
+            volume_uid,
+            beside,
+        } => {
+            check_location(client, &cluster.namespace, &beside.destination).await?;
+            let object = build::export_job(
+                cluster,
+                *slot,
+                volume_uid,
+                cluster_uuid,
+                &beside.destination,
+            );
+            ensure_object(client, object).await
+        }
+        Step::KeepVolume { slot, uid } => {
+            let claims: Api<PersistentVolumeClaim> =
+                Api::namespaced(client.clone(), &cluster.namespace);
+            let patch = serde_json::json!({ "metadata": {
+                "uid": uid,
+                "labels": { LABEL_LOST_CLUSTER: cluster_uuid },
+            } });
+            let name = cluster.volume_name(*slot);
+            match claims
+                .patch(&name, &PatchParams::default(), &Patch::Merge(&patch))
+                .await
+            {
+                Ok(_) => Ok(()),
+                // Another by now, or none.
+                Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {
+                    Ok(())
+                }
+                Err(source) => Err(ApplyError::Keep {
+                    what: format!("volume {name}"),
+                    source,
+                }),
+            }
+        }
+        Step::TakeBackup(name) => {
+            let Some(destination) = &cluster.spec.recovery.backup_after_recovery else {
+                return Ok(());
+            };
+            let backups: Api<RdfBackup> = Api::namespaced(client.clone(), &cluster.namespace);
+            let backup = build::backup_after_recovery(cluster, name, destination);
+            match backups.create(&PostParams::default(), &backup).await {
+                Ok(_) => Ok(()),
+                Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+                Err(source) => Err(ApplyError::Backup {
+                    name: name.clone(),
+                    source,
+                }),
+            }
+        }
         Step::StartRestore => start_restore(client, cluster, cluster_uuid).await,
         Step::AddLearner { .. }
         | Step::Promote { .. }
@@ -301,6 +282,31 @@ pub async fn carry_out(
                 return delete(&pods, "Pod", &name, pod_uid, None).await;
             }
             evict(&pods, &name, pod_uid).await
+        }
+        Step::Discard {
+            slot,
+            volume_uid,
+            volume_resource_version,
+            pod_uid,
+        } => {
+            let claims: Api<PersistentVolumeClaim> =
+                Api::namespaced(client.clone(), &cluster.namespace);
+            let name = cluster.volume_name(*slot);
+            delete(
+                &claims,
+                "PersistentVolumeClaim",
+                &name,
+                volume_uid,
+                Some(volume_resource_version),
+            )
+            .await?;
+            let Some(pod_uid) = pod_uid else {
+                return Ok(());
+            };
+            let pods: Api<Pod> = Api::namespaced(client.clone(), &cluster.namespace);
+            // A machine that is gone never says that the pod has ended. Should it still run there, it has
+            // the old volume, and an identity that has left the membership.
+            delete_at_once(&pods, "Pod", &cluster.pod_name(*slot), pod_uid).await
         }
         Step::DeleteStatefulSet {
             slot,
@@ -331,7 +337,7 @@ pub async fn carry_out(
         Step::Fence { slot, attempt } => {
             let now = now().as_second();
             let object = build::stateful_set(cluster, *slot, cluster_uuid, 0, *attempt, Some(now));
-            ensure_object(client, View::Live(client), object).await
+            ensure_object(client, object).await
         }
         Step::StartRecovery {
             slot,
@@ -340,7 +346,7 @@ pub async fn carry_out(
         } => {
             let object =
                 build::recovery_job(cluster, *slot, cluster_uuid, *attempt, *allow_new_identity);
-            ensure_object(client, View::Live(client), object).await
+            ensure_object(client, object).await
         }
         Step::WithdrawJob { name, uid } => {
             let jobs: Api<Job> = Api::namespaced(client.clone(), &cluster.namespace);
@@ -348,7 +354,7 @@ pub async fn carry_out(
         }
         Step::Unfence { slot, attempt } => {
             let object = build::stateful_set(cluster, *slot, cluster_uuid, 1, *attempt, None);
-            ensure_object(client, View::Live(client), object).await
+            ensure_object(client, object).await
         }
     }
 }
@@ -440,7 +446,41 @@ where
         propagation_policy: Some(PropagationPolicy::Background),
         ..DeleteParams::default()
     };
-    match api.delete(name, &parameters).await {
+    delete_with(api, kind, name, &parameters).await
+}
+
+/// Deletes one object if it is still the one that the plan saw, without waiting for whoever should say
+/// that it has ended.
+async fn delete_at_once<K>(
+    api: &Api<K>,
+    kind: &'static str,
+    name: &str,
+    uid: &str,
+) -> Result<(), ApplyError>
+where
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let parameters = DeleteParams {
+        grace_period_seconds: Some(0),
+        preconditions: Some(Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    delete_with(api, kind, name, &parameters).await
+}
+
+async fn delete_with<K>(
+    api: &Api<K>,
+    kind: &'static str,
+    name: &str,
+    parameters: &DeleteParams,
+) -> Result<(), ApplyError>
+where
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    match api.delete(name, parameters).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
         Err(source) => Err(ApplyError::Delete {
@@ -448,28 +488,6 @@ where
             name: name.to_owned(),
             source,
         }),
-    }
-}
-
-async fn label_role(
-    client: &Client,
-    cluster: &ValidatedCluster,
-    slot: Slot,
-    pod_uid: &str,
-    role: &str,
-) -> Result<(), ApplyError> {
-    let pods: Api<Pod> = Api::namespaced(client.clone(), &cluster.namespace);
-    let name = cluster.pod_name(slot);
-    let patch =
-        serde_json::json!({ "metadata": { "uid": pod_uid, "labels": { LABEL_ROLE: role } } });
-    match pods
-        .patch(&name, &PatchParams::default(), &Patch::Merge(&patch))
-        .await
-    {
-        Ok(_) => Ok(()),
-        // Another pod by now, or none.
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
-        Err(source) => Err(ApplyError::Label { name, source }),
     }
 }
 
@@ -530,7 +548,7 @@ async fn start_restore(
     check_location(client, &cluster.namespace, &location).await?;
     let digest = bootstrap.expected_digest.clone().or(digest);
     let object = build::restore_job(cluster, cluster_uuid, &location, &from, digest.as_deref());
-    ensure_object(client, View::Live(client), object).await
+    ensure_object(client, object).await
 }
 
 async fn completed_backup(

@@ -8,12 +8,14 @@ use quadraft_protocol::{HTTP_PORT, METRICS_PORT, PEER_PORT};
 
 use super::observation::Slot;
 use super::origin::Origin;
-use super::validate::ValidatedCluster;
+use super::validate::{BootstrapSource, ValidatedCluster};
+use crate::api::{BackupLocation, RdfBackup, RdfBackupSpec};
 use crate::jobs::{self, JobSpec, container_security, pod_security};
 use crate::names::{
     ANNOTATION_FENCED_AT, ANNOTATION_MADE_FOR, ANNOTATION_NEW_IDENTITY,
-    ANNOTATION_RECOVERY_ATTEMPT, ANNOTATION_TEMPLATE_HASH, LABEL_CLUSTER_UUID, LABEL_ROLE,
-    LABEL_SLOT, ROLE_FOLLOWER, labels, owner, short_hash, standalone_labels,
+    ANNOTATION_RECOVERY_ATTEMPT, ANNOTATION_SPEC_HASH, ANNOTATION_TEMPLATE_HASH,
+    LABEL_CLUSTER_UUID, LABEL_ROLE, LABEL_SLOT, ROLE_FOLLOWER, labels, owner, short_hash,
+    standalone_labels,
 };
 
 fn metadata(cluster: &ValidatedCluster, name: &str) -> Value {
@@ -296,6 +298,25 @@ fn container(cluster: &ValidatedCluster, slot: Slot, cluster_uuid: &str) -> Valu
     container
 }
 
+/// A hash of what the person has said that a member's pod is made from.
+fn spec_hash(cluster: &ValidatedCluster) -> String {
+    let mut spec = json!(cluster.spec);
+    if let Value::Object(spec) = &mut spec {
+        for elsewhere in [
+            "replicas",
+            "storage",
+            "jobs",
+            "service",
+            "recovery",
+            "bootstrap",
+            "paused",
+        ] {
+            spec.remove(elsewhere);
+        }
+    }
+    short_hash(&spec.to_string(), 16)
+}
+
 /// The StatefulSet of one slot.
 #[must_use]
 pub fn stateful_set(
@@ -328,10 +349,12 @@ pub fn stateful_set(
         &json!({ "pod": pod, "options": node_environment(cluster) }).to_string(),
         16,
     );
+    let spec_hash = spec_hash(cluster);
     let mut metadata = metadata(cluster, &cluster.stateful_set_name(slot));
     metadata["labels"] = json!(pod_labels);
     metadata["annotations"] = json!({
         ANNOTATION_TEMPLATE_HASH: hash,
+        ANNOTATION_SPEC_HASH: spec_hash,
         ANNOTATION_RECOVERY_ATTEMPT: recovery_attempt.to_string(),
     });
     if let Some(at) = fenced_at {
@@ -355,7 +378,10 @@ pub fn stateful_set(
             "template": {
                 "metadata": {
                     "labels": pod_labels,
-                    "annotations": { ANNOTATION_TEMPLATE_HASH: hash },
+                    "annotations": {
+                        ANNOTATION_TEMPLATE_HASH: hash,
+                        ANNOTATION_SPEC_HASH: spec_hash,
+                    },
                 },
                 "spec": pod,
             },
@@ -414,10 +440,82 @@ pub fn recovery_job(
     .build()
 }
 
-/// Name of the restore Job.
+/// The backup that is taken after a recovery. It outlives the cluster.
+#[must_use]
+pub fn backup_after_recovery(
+    cluster: &ValidatedCluster,
+    name: &str,
+    destination: &BackupLocation,
+) -> RdfBackup {
+    let mut backup = RdfBackup::new(
+        name,
+        RdfBackupSpec {
+            cluster_name: cluster.name.clone(),
+            destination: destination.clone(),
+            job: cluster.spec.jobs.clone(),
+            ..RdfBackupSpec::default()
+        },
+    );
+    backup.metadata.namespace = Some(cluster.namespace.clone());
+    backup.metadata.labels = Some(standalone_labels(&cluster.name, "backup"));
+    backup
+}
+
+/// Name of the Job that exports what a volume of a lost cluster still holds.
+#[must_use]
+pub fn export_job_name(cluster: &ValidatedCluster, volume_uid: &str) -> String {
+    let distinct = format!("{}/{volume_uid}", cluster.uid);
+    jobs::name(&format!("{}-export", cluster.name), &distinct)
+}
+
+/// The Job that exports what a volume of a lost cluster still holds, beside its backups.
+#[must_use]
+pub fn export_job(
+    cluster: &ValidatedCluster,
+    slot: Slot,
+    volume_uid: &str,
+    cluster_uuid: &str,
+    destination: &BackupLocation,
+) -> Value {
+    let mut labels = labels(&cluster.name, "export");
+    labels.insert(LABEL_SLOT.to_owned(), slot.to_string());
+    let folder = format!("{cluster_uuid}/export-{slot}-{volume_uid}");
+    JobSpec {
+        name: export_job_name(cluster, volume_uid),
+        namespace: cluster.namespace.clone(),
+        labels,
+        annotations: json!({ ANNOTATION_MADE_FOR: cluster.generation.to_string() }),
+        owner: owner("RdfCluster", &cluster.name, &cluster.uid),
+        image: cluster.image.clone(),
+        image_pull_policy: cluster.spec.image_pull_policy.clone(),
+        service_account: Some(cluster.shared_name()),
+        arguments: vec![
+            "export".to_owned(),
+            "--data=/data".to_owned(),
+            format!("--to={}", jobs::location_url(destination, Some(&folder))),
+            "--scratch=/tmp".to_owned(),
+        ],
+        environment: Vec::new(),
+        data_claim: Some(cluster.volume_name(slot)),
+        location: Some(destination.clone()),
+        backup_is_read_only: false,
+        scheduling: scheduling(cluster),
+        security: cluster.spec.security,
+        options: cluster.spec.jobs.clone(),
+    }
+    .build()
+}
+
+/// Name of the restore Job. Each backup that takes the place of lost data has one of its own.
 #[must_use]
 pub fn restore_job_name(cluster: &ValidatedCluster) -> String {
-    jobs::name(&format!("{}-restore", cluster.name), &cluster.uid)
+    let mut distinct = cluster.uid.clone();
+    if let (1.., Some(bootstrap)) = (cluster.volume_generation, &cluster.bootstrap)
+        && let BootstrapSource::Backup(backup) = &bootstrap.source
+    {
+        distinct = format!("{distinct}/{}/{backup}", cluster.volume_generation);
+    }
+    jobs::name(&format!("{}-restore", cluster.name), &distinct)
 }
 
 /// The Job that restores a backup onto the empty volume of slot 0.
@@ -425,7 +523,7 @@ pub fn restore_job_name(cluster: &ValidatedCluster) -> String {
 pub fn restore_job(
     cluster: &ValidatedCluster,
     cluster_uuid: &str,
-    location: &crate::api::BackupLocation,
+    location: &BackupLocation,
     from: &str,
     expected_digest: Option<&str>,
 ) -> Value {
@@ -488,6 +586,58 @@ mod tests {
     fn template_hash(cluster: &ValidatedCluster) -> Value {
         let set = stateful_set(cluster, 0, "uuid", 1, 0, None);
         set["metadata"]["annotations"][ANNOTATION_TEMPLATE_HASH].clone()
+    }
+
+    /// What the pods of a cluster are made from. Pods are restarted when it changes.
+    fn template(cluster: &ValidatedCluster) -> String {
+        let mut set = stateful_set(cluster, 0, "uuid", 1, 0, None);
+        let template = json!({
+            "pod": set["spec"]["template"].take(),
+            "options": config_map(cluster)["data"],
+        });
+        serde_json::to_string_pretty(&template).unwrap() + "\n"
+    }
+
+    #[test]
+    fn an_upgrade_of_the_operator_restarts_nothing_unawares() {
+        let full: Value =
+            serde_yaml_ng::from_str(include_str!("../../../examples/full.yaml")).unwrap();
+        for (name, spec) in [("minimal", json!({})), ("full", full["spec"].clone())] {
+            let file = format!(
+                "{}/src/cluster/fixtures/pod-{name}.json",
+                env!("CARGO_MANIFEST_DIR")
+            );
+            let made = template(&cluster(&spec));
+            if std::env::var_os("QUADRAFT_WRITE_FIXTURES").is_some() {
+                std::fs::write(&file, &made).unwrap();
+            }
+            assert_eq!(
+                made,
+                std::fs::read_to_string(&file).unwrap_or_default(),
+                "{file} differs: an upgrade to this operator restarts the pods of every cluster. If that is \
+                 wanted, say so in CHANGELOG.md, and write the files with QUADRAFT_WRITE_FIXTURES=1"
+            );
+        }
+    }
+
+    #[test]
+    fn what_pods_are_not_made_from_is_not_a_word_about_them() {
+        let before = spec_hash(&cluster(&json!({})));
+        for elsewhere in [
+            json!({ "replicas": 5 }),
+            json!({ "storage": { "size": "2Gi" } }),
+            json!({ "paused": true }),
+            json!({ "jobs": { "keepSeconds": 60 } }),
+        ] {
+            assert_eq!(spec_hash(&cluster(&elsewhere)), before, "{elsewhere}");
+        }
+        for word in [
+            json!({ "image": "mine:1" }),
+            json!({ "node": { "queryTimeoutMs": 5 } }),
+            json!({ "scheduling": { "nodeSelector": { "a": "b" } } }),
+        ] {
+            assert_ne!(spec_hash(&cluster(&word)), before, "{word}");
+        }
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! The reconcile of an RdfCluster. The phases are files in call order: observe, validate, plan,
-//! build, apply, status.
+//! build, ensure, apply, status.
 
 pub mod apply;
 mod ask;
 pub mod build;
 mod deletion;
+pub mod ensure;
 mod events;
 pub mod health;
 pub mod observation;

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quadraft_protocol::{ExitCode, NodeId, RecoveryOutcome};
 
+use crate::api::{BackupLocation, BackupPhase};
+
 /// The number of a member's place, counted from 0.
 pub type Slot = u8;
 
@@ -17,6 +19,15 @@ pub struct Observation {
     pub service: ServiceObservation,
     /// Jobs that have ended and do not say so themselves yet.
     pub job_ends: Vec<JobEnd>,
+    /// Completed backups in the namespace, looked at only where one may have to be restored.
+    pub backups: Vec<BackupSeen>,
+    /// How the backup stands that is to be taken after a recovery.
+    pub recovery_backup: Option<BackupPhase>,
+    /// The highest number of volumes that a cluster of this name may use.
+    pub newest_volume_generation: u32,
+    /// When pods are restarted that only an upgrade of the operator makes otherwise, while it is not
+    /// this cluster's turn.
+    pub waits_for_turn: Option<String>,
 }
 
 /// The way of clients to the members.
@@ -52,6 +63,37 @@ pub struct Record {
     pub ready: bool,
     /// How often each slot's node had been started when that was said.
     pub boot_counts: BTreeMap<Slot, u64>,
+    /// Those of them after which a backup was taken.
+    pub backed_up_attempts: BTreeMap<Slot, u32>,
+    pub backed_up_volume_generation: u32,
+    /// A loss of all data that is being made good.
+    pub loss: Option<Loss>,
+    /// The UUIDs that the cluster had before its data was lost.
+    pub lost_cluster_uuids: Vec<String>,
+}
+
+/// A loss of all data that is being made good.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loss {
+    pub message: String,
+    /// The backup that is being restored, once everything else is done.
+    pub backup: Option<String>,
+    /// Those that could not be restored.
+    pub damaged_backups: BTreeSet<String>,
+}
+
+/// A completed backup.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BackupSeen {
+    /// Name of the RdfBackup.
+    pub name: String,
+    pub cluster_uuid: String,
+    /// In seconds since 1970.
+    pub completed_at: i64,
+    pub log_index: u64,
+    pub digest: String,
+    /// Where it was asked to be put, for what is put beside it.
+    pub destination: BackupLocation,
 }
 
 /// The volume of a node id and how far its log was seen there.
@@ -68,6 +110,10 @@ pub struct SlotObservation {
     pub stateful_set: Option<StatefulSetState>,
     pub pod: Option<Pod>,
     pub node: Option<Node>,
+    /// For how long the node should have answered and has not.
+    pub unreachable_seconds: i64,
+    /// The Job that exports what the volume still holds, after all data was lost.
+    pub export: JobState<()>,
     /// Recovery Jobs by their attempt.
     pub recoveries: BTreeMap<u32, JobState<RecoveryFindings>>,
 }
@@ -79,6 +125,20 @@ impl SlotObservation {
         self.stateful_set
             .as_ref()
             .is_some_and(|set| set.replicas == 0)
+    }
+
+    /// Whether the node should answer and does not, and has not said why.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        let should_run = self
+            .stateful_set
+            .as_ref()
+            .is_some_and(|set| set.replicas > 0 && !set.deleting);
+        should_run
+            && self.node.is_none()
+            && self.refused().is_none()
+            && self.cannot_use_volume().is_none()
+            && !self.ended_as_removed()
     }
 
     /// Whether a recovery Job may have, or wait for, the slot's volume.
@@ -137,6 +197,8 @@ pub struct Volume {
     pub cluster_uuid: Option<String>,
     pub requested_bytes: u64,
     pub deleting: bool,
+    /// Labelled as that of a cluster whose data was lost.
+    pub is_kept: bool,
 }
 
 /// A StatefulSet of one member.
@@ -146,6 +208,7 @@ pub struct StatefulSetState {
     pub resource_version: String,
     pub replicas: i32,
     pub template_hash: String,
+    pub spec_hash: String,
     /// The attempt that the set was fenced for the last time.
     pub recovery_attempt: u32,
     /// When it was scaled away for a Job, in seconds since 1970, and how long ago that is.
@@ -159,11 +222,14 @@ pub struct StatefulSetState {
 pub struct Pod {
     pub uid: String,
     pub template_hash: String,
+    pub spec_hash: String,
     /// The node's container runs now.
     pub running: bool,
     /// The pod's condition Ready: the kubelet's probes succeed.
     pub ready: bool,
     pub deleting: bool,
+    /// The machine that it was bound to.
+    pub machine: Option<String>,
     /// How the container ended the last time.
     pub termination: Option<Termination>,
     /// What the pod's label says that it does.

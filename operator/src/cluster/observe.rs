@@ -10,6 +10,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod as KubernetesPod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, ListParams};
 use kube::core::Selector;
 use kube::{Client, ResourceExt};
 use quadraft_protocol::{
@@ -17,20 +18,22 @@ use quadraft_protocol::{
 };
 
 use super::observation::{
-    JobEnd, JobState, Mark, Membership, Node, Observation, Pod, Record, RecoveryFindings,
-    RestoreFindings, Role, Slot, StatefulSetState, Termination, Volume, WaitingJob,
+    BackupSeen, JobEnd, JobState, Loss, Mark, Membership, Node, Observation, Pod, Record,
+    RecoveryFindings, RestoreFindings, Role, Slot, StatefulSetState, Termination, Volume,
+    WaitingJob,
 };
 use super::validate::ValidatedCluster;
-use super::{ask, serving};
-use crate::api::{RdfClusterStatus, condition_is_true};
+use super::{ask, build, plan, serving};
+use crate::api::{BackupPhase, RdfBackup, RdfClusterStatus, WhenDataIsLost, condition_is_true};
 use crate::jobs::{self, JobResult, explain};
 use crate::kubernetes::cache::View;
 use crate::kubernetes::now;
 use crate::kubernetes::obstacles::{Obstacle, last_warning};
 use crate::names::{
     ANNOTATION_FENCED_AT, ANNOTATION_MADE_FOR, ANNOTATION_NEW_IDENTITY,
-    ANNOTATION_RECOVERY_ATTEMPT, ANNOTATION_TEMPLATE_HASH, LABEL_CLUSTER_UUID, LABEL_COMPONENT,
-    LABEL_ROLE, LABEL_SERVICE_NAME, LABEL_SLOT, selector,
+    ANNOTATION_RECOVERY_ATTEMPT, ANNOTATION_SPEC_HASH, ANNOTATION_TEMPLATE_HASH,
+    LABEL_CLUSTER_UUID, LABEL_COMPONENT, LABEL_LOST_CLUSTER, LABEL_ROLE, LABEL_SERVICE_NAME,
+    LABEL_SLOT, selector,
 };
 use crate::quantity::parse_whole;
 
@@ -101,10 +104,11 @@ pub async fn observe(
     let now = now();
     let mut observation = Observation {
         record: record(status),
+        newest_volume_generation: newest_volume_generation(cluster, &claims),
         ..Observation::default()
     };
     for claim in &claims {
-        if let Some(slot) = volume_slot(cluster, &claim.name_any()) {
+        if let Some(slot) = cluster.slot_of_volume(&claim.name_any()) {
             observation.slots.entry(slot).or_default().volume = Some(volume(claim));
         }
     }
@@ -145,7 +149,19 @@ pub async fn observe(
                         .insert(attempt, state);
                 }
             }
-            "restore" => observation.restore = restore_state(job, look),
+            "restore" if job.name_any() == build::restore_job_name(cluster) => {
+                observation.restore = restore_state(job, look);
+            }
+            "export" => {
+                let name = job.name_any();
+                let seen = slot_of(&**job).and_then(|slot| observation.slots.get_mut(&slot));
+                if let Some(seen) = seen
+                    && let Some(volume) = &seen.volume
+                    && build::export_job_name(cluster, &volume.uid) == name
+                {
+                    seen.export = export_state(job, look);
+                }
+            }
             _ => {}
         }
     }
@@ -164,6 +180,27 @@ pub async fn observe(
     for (slot, answer) in answers {
         let node = answer.map(|answer| node(cluster, answer));
         observation.slots.entry(slot).or_default().node = node;
+    }
+    if may_need_backups(cluster, &observation) {
+        observation.backups = backups(client, cluster)
+            .await
+            .map_err(failed("RdfBackups"))?;
+    }
+    if let Some(name) = plan::due_backup(cluster, &observation) {
+        let api: Api<RdfBackup> = Api::namespaced(client.clone(), namespace);
+        let found = api.get_opt(&name).await.map_err(failed("RdfBackups"))?;
+        observation.recovery_backup = found.map(|backup| backup.status.unwrap_or_default().phase);
+    }
+    for member in &status.members {
+        let since = member.unreachable_since.as_ref();
+        let seen = Slot::try_from(member.slot)
+            .ok()
+            .and_then(|slot| observation.slots.get_mut(&slot));
+        if let (Some(since), Some(seen)) = (since, seen)
+            && seen.volume.as_ref().map(|volume| &volume.uid) == member.volume_uid.as_ref()
+        {
+            seen.unreachable_seconds = now.as_second() - since.0.as_second();
+        }
     }
     observation.service.ready_pods = slices.iter().flat_map(|slice| ready_pods(slice)).collect();
     if serving::should_ask(cluster, &observation) {
@@ -231,14 +268,52 @@ fn attempt_of(job: &Job) -> Option<u32> {
     annotation(job, ANNOTATION_RECOVERY_ATTEMPT)?.parse().ok()
 }
 
-/// The slot whose volume has this name, also when its labels were lost.
-fn volume_slot(cluster: &ValidatedCluster, name: &str) -> Option<Slot> {
-    name.strip_prefix("data-")?
-        .strip_prefix(cluster.name.as_str())?
-        .strip_prefix('-')?
-        .strip_suffix("-0")?
-        .parse()
-        .ok()
+/// The number of the volumes that a cluster of this name used last, or the next one when they were lost.
+fn newest_volume_generation(
+    cluster: &ValidatedCluster,
+    claims: &[Arc<PersistentVolumeClaim>],
+) -> u32 {
+    let generations = claims.iter().filter_map(|claim| {
+        let (_, generation) = cluster.slot_and_generation(&claim.name_any())?;
+        let is_lost = claim.labels().contains_key(LABEL_LOST_CLUSTER);
+        Some(generation.saturating_add(u32::from(is_lost)))
+    });
+    generations.max().unwrap_or(0)
+}
+
+/// Whether backups matter: data may be lost, or is being made good.
+fn may_need_backups(cluster: &ValidatedCluster, observation: &Observation) -> bool {
+    let nobody_leads = observation
+        .slots
+        .values()
+        .filter_map(|seen| seen.node.as_ref())
+        .all(|node| node.role != Role::Leader);
+    let wanted = cluster.spec.recovery.when_data_is_lost == WhenDataIsLost::RestoreLatestBackup;
+    observation.record.loss.is_some() || (wanted && observation.record.initialised && nobody_leads)
+}
+
+async fn backups(
+    client: &Client,
+    cluster: &ValidatedCluster,
+) -> Result<Vec<BackupSeen>, kube::Error> {
+    let api: Api<RdfBackup> = Api::namespaced(client.clone(), &cluster.namespace);
+    let found = api.list(&ListParams::default()).await?;
+    let completed = found.items.into_iter().filter_map(|backup| {
+        let name = backup.name_any();
+        let status = backup.status?;
+        if status.phase != BackupPhase::Completed || backup.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        Some(BackupSeen {
+            name,
+            cluster_uuid: status.source_cluster_uuid?,
+            completed_at: status.completed_at?.0.as_second(),
+            log_index: u64::try_from(status.log_index?).ok()?,
+            digest: status.digest?,
+            destination: backup.spec.destination,
+        })
+    });
+    Ok(completed.collect())
 }
 
 fn volume(claim: &PersistentVolumeClaim) -> Volume {
@@ -253,6 +328,7 @@ fn volume(claim: &PersistentVolumeClaim) -> Volume {
             .and_then(|quantity| parse_whole(&quantity.0))
             .unwrap_or(0),
         deleting: claim.metadata.deletion_timestamp.is_some(),
+        is_kept: claim.labels().contains_key(LABEL_LOST_CLUSTER),
     }
 }
 
@@ -268,6 +344,9 @@ fn stateful_set(set: &StatefulSet, now: Timestamp) -> StatefulSetState {
             .and_then(|spec| spec.replicas)
             .unwrap_or(1),
         template_hash: annotation(set, ANNOTATION_TEMPLATE_HASH)
+            .unwrap_or("")
+            .to_owned(),
+        spec_hash: annotation(set, ANNOTATION_SPEC_HASH)
             .unwrap_or("")
             .to_owned(),
         recovery_attempt: annotation(set, ANNOTATION_RECOVERY_ATTEMPT)
@@ -325,10 +404,14 @@ fn member_pod(pod: &KubernetesPod) -> Pod {
         template_hash: annotation(pod, ANNOTATION_TEMPLATE_HASH)
             .unwrap_or("")
             .to_owned(),
+        spec_hash: annotation(pod, ANNOTATION_SPEC_HASH)
+            .unwrap_or("")
+            .to_owned(),
         running: state.running.is_some(),
         ready,
         role: pod.labels().get(LABEL_ROLE).cloned(),
         deleting: pod.metadata.deletion_timestamp.is_some(),
+        machine: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
         termination: terminated.map(|terminated| Termination {
             exit_code: terminated.exit_code,
             message: explain(&terminated.message.unwrap_or_default()),
@@ -428,6 +511,19 @@ fn recovery_state(job: &Job, look: JobLook<'_>) -> JobState<RecoveryFindings> {
     }
 }
 
+fn export_state(job: &Job, look: JobLook<'_>) -> JobState<()> {
+    match look.result(job) {
+        JobResult::Waiting { obstacle } => JobState::Waiting(look.waiting(job, obstacle)),
+        JobResult::Running => JobState::Running,
+        JobResult::Succeeded { .. } => JobState::Succeeded(()),
+        JobResult::Failed { exit_code, message } => JobState::Failed {
+            exit_code,
+            message,
+            with_new_identity: false,
+        },
+    }
+}
+
 fn recovery_findings(json: &str) -> Option<RecoveryFindings> {
     let report: RecoveryReport = serde_json::from_str(json).ok()?;
     Some(RecoveryFindings {
@@ -504,6 +600,23 @@ pub fn record(status: &RdfClusterStatus) -> Record {
                 ))
             })
             .collect(),
+        backed_up_attempts: status
+            .members
+            .iter()
+            .filter_map(|member| {
+                Some((
+                    slot(member.slot)?,
+                    u32::try_from(member.backed_up_recovery_attempts).ok()?,
+                ))
+            })
+            .collect(),
+        backed_up_volume_generation: u32::try_from(status.backed_up_volume_generation).unwrap_or(0),
+        loss: status.data_loss.as_ref().map(|loss| Loss {
+            message: loss.message.clone(),
+            backup: loss.backup.as_ref().map(|backup| backup.name.clone()),
+            damaged_backups: loss.damaged_backups.iter().cloned().collect(),
+        }),
+        lost_cluster_uuids: status.lost_cluster_uuids.clone(),
         ready: condition_is_true(&status.conditions, "Ready"),
         boot_counts: status
             .members

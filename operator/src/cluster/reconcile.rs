@@ -1,13 +1,14 @@
 //! One reconcile: each phase in turn. It can be cut anywhere and run again.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::api::Api;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 
 use super::apply::{self, ApplyError};
+use super::ensure::{self, Want};
 use super::observation::Observation;
 use super::plan::{self, Plan, Reason, Step, Verdict};
 use super::serving::{self, Obstacle};
@@ -35,6 +36,8 @@ pub enum ReconcileError {
     Watch(String),
     #[error("failed to look at the world: {0}")]
     Observe(#[from] observe::ObserveError),
+    #[error("failed to read what is known of an object: {0}")]
+    Known(#[from] serde_json::Error),
     #[error("{0}")]
     Apply(#[from] ApplyError),
     #[error("failed to write the status: {}", describe_error(.0))]
@@ -44,7 +47,7 @@ pub enum ReconcileError {
 /// Brings a cluster one step nearer to its spec.
 ///
 /// What the watches have told is looked at first. That there is nothing to do, as mostly, needs no
-/// request; a step is decided again from what the API server says at that moment.
+/// request; what is to be done is decided again from what the API server says at that moment.
 ///
 /// # Errors
 /// When the API server does not answer or refuses what is needed before anything else.
@@ -52,7 +55,7 @@ pub async fn reconcile(
     cached: Arc<RdfCluster>,
     context: Arc<Context>,
 ) -> Result<Action, ReconcileError> {
-    let result = reconcile_once(&cached, &context).await;
+    let result = Box::pin(reconcile_once(&cached, &context)).await;
     let failures = context.failures.count(&cached.uid().unwrap_or_default());
     if let Err(error) = &result
         && failures >= TOLD_AFTER
@@ -87,8 +90,13 @@ async fn reconcile_once(cached: &RdfCluster, context: &Context) -> Result<Action
     }
     if cached.metadata.deletion_timestamp.is_none() && deletion::is_in_order(cached) {
         let view = View::Cached(&context.caches);
-        if let Look::Rests(action) = look(context, cached, view).await? {
-            return Ok(action);
+        let looked = look(context, cached, view).await?;
+        match looked {
+            Look::Ends(action) => return Ok(action),
+            Look::Seen(sight) if !sight.has_work() => {
+                return act(context, cached, &sight).await;
+            }
+            Look::Seen(_) => {}
         }
     }
     let namespace = cached.namespace().unwrap_or_default();
@@ -98,6 +106,7 @@ async fn reconcile_once(cached: &RdfCluster, context: &Context) -> Result<Action
         .await
         .map_err(ReconcileError::Read)?
     else {
+        context.forget(&cached.uid().unwrap_or_default());
         return Ok(Action::await_change());
     };
     if cluster.metadata.deletion_timestamp.is_some() {
@@ -108,35 +117,33 @@ async fn reconcile_once(cached: &RdfCluster, context: &Context) -> Result<Action
         return Ok(Action::requeue(Duration::ZERO));
     }
     match look(context, &cluster, View::Live(&context.client)).await? {
-        Look::Rests(action) => Ok(action),
-        Look::Step {
-            valid,
-            refused,
-            observation,
-            plan,
-        } => {
-            let old = cluster.status.clone().unwrap_or_default();
-            let sight = Sight {
-                valid: &valid,
-                refused: refused.as_ref(),
-                observation: &observation,
-                plan: &plan,
-            };
-            act(context, &cluster, &old, sight).await
-        }
+        Look::Ends(action) => Ok(action),
+        Look::Seen(sight) => act(context, &cluster, &sight).await,
     }
 }
 
 /// What a look at a cluster came to.
 enum Look {
-    /// No step is due; what is harmless was done and the status written.
-    Rests(Action),
-    Step {
-        valid: Box<ValidatedCluster>,
-        refused: Option<Failure>,
-        observation: Box<Observation>,
-        plan: Plan,
-    },
+    /// The cluster says nothing that could be acted by; the status says so.
+    Ends(Action),
+    Seen(Box<Sight>),
+}
+
+/// What a reconcile acts by.
+struct Sight {
+    valid: ValidatedCluster,
+    /// Why the present spec is not what is acted by, when it is not.
+    refused: Option<Failure>,
+    observation: Observation,
+    plan: Plan,
+    /// What should be so and is not, whatever step is due.
+    due: Vec<Want>,
+}
+
+impl Sight {
+    fn has_work(&self) -> bool {
+        self.plan.step.is_some() || !self.due.is_empty()
+    }
 }
 
 async fn look(
@@ -156,62 +163,66 @@ async fn look(
             let failure = refusal(error);
             let new = status::invalid(cluster.metadata.generation, &old, &failure, now());
             write(context, cluster, &new).await?;
-            return Ok(Look::Rests(Action::requeue(STEADY)));
+            return Ok(Look::Ends(Action::requeue(STEADY)));
         }
     };
-    let observation = observe::observe(&context.client, view, &valid, &old).await?;
-    let plan = plan::plan(&valid, &observation);
-    if plan.step.is_some() {
-        return Ok(Look::Step {
-            valid: Box::new(valid),
-            refused,
-            observation: Box::new(observation),
-            plan,
-        });
+    let mut observation = observe::observe(&context.client, view, &valid, &old).await?;
+    let due_to_upgrade = !valid.paused && plan::is_due_to_upgrade(&valid, &observation);
+    if due_to_upgrade {
+        let name = format!("{}/{}", valid.namespace, valid.name);
+        let turn = context.turns.take(&valid.uid, &name, Instant::now());
+        observation.waits_for_turn = turn.err();
     }
-    let sight = Sight {
-        valid: &valid,
-        refused: refused.as_ref(),
-        observation: &observation,
-        plan: &plan,
+    let plan = plan::plan(&valid, &observation);
+    if plan.verdict == Verdict::Steady {
+        context.turns.end(&valid.uid, Instant::now());
+    } else {
+        context.turns.renew(&valid.uid, Instant::now());
+    }
+    let due = match &old.cluster_uuid {
+        Some(uuid) if !valid.paused => {
+            let wants = ensure::wants(&valid, &observation, uuid, &plan);
+            ensure::due(&context.caches, wants)?
+        }
+        _ => Vec::new(),
     };
-    act(context, cluster, &old, sight).await.map(Look::Rests)
-}
-
-/// What a reconcile acts by.
-#[derive(Clone, Copy)]
-struct Sight<'a> {
-    valid: &'a ValidatedCluster,
-    /// Why the present spec is not what is acted by, when it is not.
-    refused: Option<&'a Failure>,
-    observation: &'a Observation,
-    plan: &'a Plan,
+    Ok(Look::Seen(Box::new(Sight {
+        valid,
+        refused,
+        observation,
+        plan,
+        due,
+    })))
 }
 
 async fn act(
     context: &Context,
     cluster: &RdfCluster,
-    old: &RdfClusterStatus,
-    sight: Sight<'_>,
+    sight: &Sight,
 ) -> Result<Action, ReconcileError> {
     let Sight {
         valid,
         refused,
         observation,
         plan,
+        ..
     } = sight;
+    let old = cluster.status.clone().unwrap_or_default();
     let generation = cluster.metadata.generation;
     // What a step decides is persisted before anything is done about it.
     let recorded = match &plan.step {
-        Some(step) => status::record_step(old.clone(), step, || uuid::Uuid::new_v4().to_string()),
+        Some(step) => {
+            let new_uuid = || uuid::Uuid::new_v4().to_string();
+            status::record_step(old.clone(), step, new_uuid, now())
+        }
         None => old.clone(),
     };
-    let records = recorded != *old;
-    let mut failure = None;
+    let records = recorded != old;
+    let mut carried_out = CarriedOut::default();
     if !records && !valid.paused {
-        failure = carry_out(context, valid, old, observation, plan).await;
+        carried_out = carry_out(context, &old, sight).await;
     }
-    let failure = failure.or_else(|| refused.cloned());
+    let failure = carried_out.failure.or_else(|| refused.clone());
     let new = status::status(
         valid,
         generation,
@@ -225,6 +236,8 @@ async fn act(
     write(context, cluster, &new).await?;
     Ok(Action::requeue(if records {
         Duration::from_millis(50)
+    } else if carried_out.look_again {
+        SHORTLY
     } else {
         look_again_after(
             plan,
@@ -250,18 +263,30 @@ fn look_again_after(plan: &Plan, failed: bool, obstacle: Option<&Obstacle>) -> D
     }
 }
 
-async fn carry_out(
-    context: &Context,
-    valid: &ValidatedCluster,
-    old: &RdfClusterStatus,
-    observation: &Observation,
-    plan: &Plan,
-) -> Option<Failure> {
-    let uuid = old.cluster_uuid.as_deref()?;
+/// How the actions of a reconcile went.
+#[derive(Default)]
+struct CarriedOut {
+    failure: Option<Failure>,
+    /// Something was changed by another while it was looked at.
+    look_again: bool,
+}
+
+async fn carry_out(context: &Context, old: &RdfClusterStatus, sight: &Sight) -> CarriedOut {
+    let Sight {
+        valid,
+        observation,
+        plan,
+        due,
+        ..
+    } = sight;
+    let Some(uuid) = old.cluster_uuid.as_deref() else {
+        return CarriedOut::default();
+    };
     let client = &context.client;
-    let view = View::Cached(&context.caches);
     let kept = apply::keep_job_ends(client, valid, observation).await;
-    let ensured = apply::ensure(client, view, valid, observation, uuid, plan).await;
+    let ensured: Vec<ApplyError> = ensure::shrinking(valid, observation, plan)
+        .chain(ensure::ensure(client, due).await)
+        .collect();
     // An object that cannot be applied (a volume that may not grow) keeps nothing else from being done;
     // but nothing is restarted on a template that was refused.
     let restarts = matches!(plan.step, Some(Step::RestartPod { .. }));
@@ -278,11 +303,14 @@ async fn carry_out(
         }
         _ => Ok(()),
     };
-    let errors: Vec<ApplyError> = ensured
+    let (passing, errors): (Vec<ApplyError>, Vec<ApplyError>) = ensured
         .into_iter()
         .chain(kept.err())
         .chain(stepped.err())
-        .collect();
+        .partition(ApplyError::passes);
+    for error in &passing {
+        tracing::debug!(cluster = valid.name, namespace = valid.namespace, %error, "looking again");
+    }
     for error in &errors {
         tracing::warn!(cluster = valid.name, namespace = valid.namespace, %error, "an action failed");
     }
@@ -290,12 +318,15 @@ async fn carry_out(
     let told = errors
         .iter()
         .find(|error| error.stalls())
-        .or(errors.first())?;
-    Some(Failure {
-        reason: told.reason().to_owned(),
-        message: told.to_string(),
-        stalls: told.stalls(),
-    })
+        .or(errors.first());
+    CarriedOut {
+        failure: told.map(|told| Failure {
+            reason: told.reason().to_owned(),
+            message: told.to_string(),
+            stalls: told.stalls(),
+        }),
+        look_again: !passing.is_empty(),
+    }
 }
 
 /// Tells of the step that was taken; what the conditions turn to is told when they are written.

@@ -8,13 +8,15 @@ use k8s_openapi::jiff::Timestamp;
 use quadraft_protocol::NodeId;
 
 use super::health::{self, Leadership};
-use super::observation::{JobState, Observation, RecoveryFindings, Slot, SlotObservation};
+use super::observation::{
+    BackupSeen, JobState, Observation, RecoveryFindings, Slot, SlotObservation,
+};
 use super::plan::{Plan, Reason, Step, Verdict, known_membership};
 use super::serving;
 use super::validate::ValidatedCluster;
 use crate::api::{
-    ClusterPhase, HighWaterMark, InitialMember, LastRecovery, MemberStatus, RdfClusterStatus,
-    Restored,
+    BackupPhase, ChosenBackup, ClusterPhase, DataLoss, HighWaterMark, InitialMember, LastRecovery,
+    MemberStatus, RdfClusterStatus, Restored, RestoredAfterLoss,
 };
 use crate::conditions::{Wanted, merge};
 
@@ -40,6 +42,7 @@ pub fn record_step(
     mut status: RdfClusterStatus,
     step: &Step,
     new_uuid: impl FnOnce() -> String,
+    now: Timestamp,
 ) -> RdfClusterStatus {
     match step {
         Step::MakeClusterUuid => status.cluster_uuid = Some(new_uuid()),
@@ -57,10 +60,78 @@ pub fn record_step(
                 })
                 .collect();
         }
-        Step::RecordInitialised => status.initialised = true,
+        Step::RecordInitialised => {
+            status.initialised = true;
+            if let Some(loss) = status.data_loss.take() {
+                status.restored_after_loss = Some(RestoredAfterLoss {
+                    message: loss.message,
+                    found_at: loss.found_at,
+                    restored_at: Some(Time(now)),
+                    backup: loss.backup.unwrap_or_default(),
+                    lost_cluster_uuid: status
+                        .lost_cluster_uuids
+                        .last()
+                        .cloned()
+                        .unwrap_or_default(),
+                    damaged_backups: loss.damaged_backups,
+                });
+            }
+        }
+        Step::RecordLoss(message) => {
+            status.data_loss = Some(DataLoss {
+                message: message.clone(),
+                found_at: Some(Time(now)),
+                ..DataLoss::default()
+            });
+        }
+        Step::ForgetLoss => status.data_loss = None,
+        Step::RecordRestore(backup) => return record_restore(status, backup, new_uuid()),
+        Step::RecordVolumeGeneration(generation) => {
+            status.volume_generation = i32::try_from(*generation).unwrap_or(i32::MAX);
+        }
         _ => {}
     }
     status
+}
+
+/// A cluster that begins anew from a backup, or tries another one: what is remembered of its nodes is of
+/// those that are lost.
+fn record_restore(
+    old: RdfClusterStatus,
+    backup: &BackupSeen,
+    new_uuid: String,
+) -> RdfClusterStatus {
+    let chosen = ChosenBackup {
+        name: backup.name.clone(),
+        log_index: number(backup.log_index).unwrap_or(i64::MAX),
+        completed_at: Timestamp::from_second(backup.completed_at).ok().map(Time),
+        digest: backup.digest.clone(),
+    };
+    let mut loss = old.data_loss.clone().unwrap_or_default();
+    if let Some(damaged) = loss.backup.replace(chosen) {
+        loss.damaged_backups.push(damaged.name);
+        return RdfClusterStatus {
+            data_loss: Some(loss),
+            ..old
+        };
+    }
+    RdfClusterStatus {
+        lost_cluster_uuids: old
+            .lost_cluster_uuids
+            .iter()
+            .chain(&old.cluster_uuid)
+            .cloned()
+            .collect(),
+        cluster_uuid: Some(new_uuid),
+        volume_generation: old.volume_generation + 1,
+        backed_up_volume_generation: old.backed_up_volume_generation,
+        data_loss: Some(loss),
+        restored_after_loss: old.restored_after_loss.clone(),
+        accepted_spec: old.accepted_spec.clone(),
+        conditions: old.conditions.clone(),
+        observed_generation: old.observed_generation,
+        ..RdfClusterStatus::default()
+    }
 }
 
 /// The whole status.
@@ -76,7 +147,17 @@ pub fn status(
 ) -> RdfClusterStatus {
     let uuid = old.cluster_uuid.clone().unwrap_or_default();
     let leadership = health::leadership(observation, &uuid);
-    let members = members(cluster, old, observation, leadership.as_ref(), now);
+    let is_backed_up = cluster.spec.recovery.backup_after_recovery.is_none()
+        || observation.recovery_backup == Some(BackupPhase::Completed);
+    let mut members = members(cluster, old, observation, leadership.as_ref(), now);
+    if is_backed_up {
+        for member in &mut members {
+            // The backup was taken for what was recovered by then.
+            let before = old.members.iter().find(|old| old.slot == member.slot);
+            member.backed_up_recovery_attempts =
+                before.map_or(0, |before| before.settled_recovery_attempts);
+        }
+    }
     let ready = members.iter().filter(|member| member.ready).count();
     let versions: BTreeSet<&str> = observation
         .slots
@@ -90,7 +171,13 @@ pub fn status(
     } else {
         Some(versions.into_iter().collect::<Vec<_>>().join(","))
     };
-    let conditions = conditions(cluster, observation, leadership.as_ref(), plan, failure);
+    let seen = Seen {
+        cluster,
+        observation,
+        leadership: leadership.as_ref(),
+        unreachable: unreachable(&members, now),
+    };
+    let conditions = conditions(&seen, plan, failure);
     let new = RdfClusterStatus {
         observed_generation: generation,
         phase: phase(cluster, observation, leadership.as_ref(), plan),
@@ -104,6 +191,11 @@ pub fn status(
         version,
         high_water: high_water(cluster, old, observation, leadership.as_ref()),
         restored: restored(old, observation),
+        backed_up_volume_generation: if is_backed_up {
+            old.volume_generation
+        } else {
+            old.backed_up_volume_generation
+        },
         accepted_spec: serde_json::to_value(&cluster.spec).ok(),
         conditions: merge(&old.conditions, conditions, generation, now),
         members,
@@ -235,6 +327,7 @@ fn members(
                     .is_some_and(|leadership| leadership.healthy_voters.contains(&node.node_id))
             });
             let node = seen.node.as_ref();
+            let unreachable_since = unreachable_since(&before, observation, seen, now);
             MemberStatus {
                 slot: i32::from(slot),
                 name: cluster.pod_name(slot),
@@ -261,16 +354,34 @@ fn members(
                 }),
                 volume_uid: seen.volume.as_ref().map(|volume| volume.uid.clone()),
                 boot_count: node.map_or(before.boot_count, |node| number(node.boot_count)),
+                unreachable_since,
                 message: message(seen),
                 settled_recovery_attempts: if healthy {
                     i32::try_from(seen.recovery_attempt()).unwrap_or(i32::MAX)
                 } else {
                     before.settled_recovery_attempts
                 },
+                backed_up_recovery_attempts: before.backed_up_recovery_attempts,
                 last_recovery: last_recovery(before.last_recovery, seen, now),
             }
         })
         .collect()
+}
+
+/// Since when a node should answer and does not. On another volume it has begun anew.
+fn unreachable_since(
+    before: &MemberStatus,
+    observation: &Observation,
+    seen: &SlotObservation,
+    now: Timestamp,
+) -> Option<Time> {
+    if !observation.record.initialised || !seen.is_unreachable() {
+        return None;
+    }
+    let volume_uid = seen.volume.as_ref().map(|volume| &volume.uid);
+    let earlier = before.unreachable_since.clone();
+    let earlier = earlier.filter(|_| before.volume_uid.as_ref() == volume_uid);
+    Some(earlier.unwrap_or(Time(now)))
 }
 
 /// Why a member does not serve.
@@ -291,8 +402,14 @@ fn message(seen: &SlotObservation) -> Option<String> {
     let Some(pod) = &seen.pod else {
         return Some("has no pod".to_owned());
     };
+    let machine = pod.machine.as_deref().unwrap_or("no machine");
+    if pod.deleting {
+        return Some(format!(
+            "its pod is to end, and {machine} has not said that it has"
+        ));
+    }
     if pod.running {
-        return Some("does not answer".to_owned());
+        return Some(format!("does not answer from {machine}"));
     }
     let ended = pod.termination.as_ref().map(|termination| {
         format!(
@@ -433,8 +550,8 @@ fn phase(
     }
     match reason {
         Reason::Paused => ClusterPhase::Paused,
-        Reason::Restoring => ClusterPhase::Restoring,
-        Reason::Recovering | Reason::ReplacingMember => ClusterPhase::Recovering,
+        Reason::Restoring | Reason::RestoringLatestBackup => ClusterPhase::Restoring,
+        Reason::Recovering | Reason::ReplacingMember | Reason::DataLost => ClusterPhase::Recovering,
         Reason::RollingRestart => ClusterPhase::Updating,
         Reason::ScalingDown | Reason::Joining | Reason::MembershipChanging => ClusterPhase::Scaling,
         _ if !observation.record.initialised => ClusterPhase::Creating,
@@ -449,13 +566,36 @@ fn phase(
     }
 }
 
-fn conditions(
-    cluster: &ValidatedCluster,
-    observation: &Observation,
-    leadership: Option<&Leadership<'_>>,
-    plan: &Plan,
-    failure: Option<&Failure>,
-) -> Vec<Wanted> {
+/// What the conditions are made from, beside the plan.
+struct Seen<'a> {
+    cluster: &'a ValidatedCluster,
+    observation: &'a Observation,
+    leadership: Option<&'a Leadership<'a>>,
+    /// Who has not answered for some time; empty when everybody does.
+    unreachable: String,
+}
+
+/// Members that have not answered for so long are told of by name.
+const UNREACHABLE_AFTER_SECONDS: i64 = 60;
+
+/// Who has not answered for some time, and why as far as anybody says.
+fn unreachable(members: &[MemberStatus], now: Timestamp) -> String {
+    let silent = members.iter().filter_map(|member| {
+        let since = member.unreachable_since.as_ref()?.0;
+        let why = member.message.as_deref().unwrap_or("nobody says why");
+        (now.as_second() - since.as_second() >= UNREACHABLE_AFTER_SECONDS)
+            .then(|| format!("{} has not answered since {since:.0}: {why}", member.name))
+    });
+    silent.collect::<Vec<_>>().join("; ")
+}
+
+fn conditions(seen: &Seen<'_>, plan: &Plan, failure: Option<&Failure>) -> Vec<Wanted> {
+    let Seen {
+        cluster,
+        observation,
+        leadership,
+        unreachable,
+    } = seen;
     let (mut reason, mut message) = match &plan.verdict {
         Verdict::Steady => ("Steady".to_owned(), "as the spec wants it".to_owned()),
         Verdict::Progressing { reason, message } | Verdict::Stalled { reason, message } => {
@@ -471,7 +611,14 @@ fn conditions(
     let healthy = leadership.map_or(0, |leadership| leadership.healthy_voters.len());
     let voters = leadership.map_or(0, |leadership| leadership.membership.voters.len());
     let complete = healthy == usize::from(cluster.replicas) && voters == healthy;
-    let in_order = complete && (steady || cluster.paused);
+    let is_backed_up_meanwhile = matches!(
+        plan.verdict,
+        Verdict::Progressing {
+            reason: Reason::BackupAfterRecovery,
+            ..
+        }
+    ) && failure.is_none();
+    let in_order = complete && (steady || cluster.paused || is_backed_up_meanwhile);
     // What keeps clients out is said when nothing else is missing.
     let obstacle = serving::obstacle(cluster, observation).filter(|_| in_order);
     let ready = in_order && obstacle.is_none();
@@ -489,6 +636,8 @@ fn conditions(
     let short = short_of_space(observation);
     let (degraded, degraded_message) = if !complete && !unreadable.is_empty() {
         ("EntriesUnreadable", unreadable.as_str())
+    } else if !complete && !unreachable.is_empty() {
+        ("MemberUnreachable", unreachable.as_str())
     } else if !complete {
         ("MembersMissing", quorum_message.as_str())
     } else if !short.is_empty() {

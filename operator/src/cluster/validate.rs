@@ -1,11 +1,15 @@
 //! The spec as types that cannot be wrong.
 
+use std::collections::BTreeSet;
+
 use quadraft_protocol::{HTTP_PORT, PEER_PORT};
 
 use super::observation::Slot;
 use super::origin::Origin;
 use crate::api::{BackupLocation, OnClusterDeletion, RdfCluster, RdfClusterSpec};
-use crate::names::{ANNOTATION_ACCEPT_VOLUME, short_hash};
+use crate::names::{
+    ANNOTATION_ACCEPT_VOLUME, ANNOTATION_GIVE_UP_VOLUMES, ANNOTATION_REPLACE_MEMBER, short_hash,
+};
 use crate::quantity::parse_whole;
 
 /// Versions that this operator knows, with the node images that belong to them.
@@ -77,6 +81,12 @@ pub struct ValidatedCluster {
     pub cors_origins: Vec<Origin>,
     /// The volume that a person accepts in a slot.
     pub accepted_volume: Option<(Slot, String)>,
+    /// The volume that a person wants given up, with the member in its slot.
+    pub replaced_volume: Option<(Slot, String)>,
+    /// The volumes that a person does not wait for any more, by UID.
+    pub given_up_volumes: BTreeSet<String>,
+    /// How often the cluster has begun anew on other volumes.
+    pub volume_generation: u32,
     /// For the parts that are handed to Kubernetes as they are.
     pub spec: RdfClusterSpec,
 }
@@ -116,7 +126,36 @@ impl ValidatedCluster {
     /// Name of the volume of a slot.
     #[must_use]
     pub fn volume_name(&self, slot: Slot) -> String {
-        format!("data-{}-{slot}-0", self.name)
+        format!("data-{}-{slot}-0{}", self.name, self.volume_suffix())
+    }
+
+    /// What the names of volumes end with once the first ones were lost: those stay beside the new ones.
+    fn volume_suffix(&self) -> String {
+        match self.volume_generation {
+            0 => String::new(),
+            generation => format!("-r{generation}"),
+        }
+    }
+
+    /// The slot whose volume has a name, also when its labels were lost.
+    #[must_use]
+    pub fn slot_of_volume(&self, name: &str) -> Option<Slot> {
+        let (slot, generation) = self.slot_and_generation(name)?;
+        (generation == self.volume_generation).then_some(slot)
+    }
+
+    /// The slot and the generation that the name of a volume of this cluster says.
+    #[must_use]
+    pub fn slot_and_generation(&self, name: &str) -> Option<(Slot, u32)> {
+        let rest = name
+            .strip_prefix("data-")?
+            .strip_prefix(self.name.as_str())?
+            .strip_prefix('-')?;
+        if let Some(slot) = rest.strip_suffix("-0") {
+            return Some((slot.parse().ok()?, 0));
+        }
+        let (slot, generation) = rest.split_once("-0-r")?;
+        Some((slot.parse().ok()?, generation.parse().ok()?))
     }
 
     /// Name of the headless Service of the peers. A cluster may be called `films-peers` beside `films`,
@@ -189,6 +228,13 @@ impl ValidatedCluster {
     }
 }
 
+/// The volume that an annotation names as `SLOT/UID`.
+fn named_volume(cluster: &RdfCluster, annotation: &str) -> Option<(Slot, String)> {
+    let text = cluster.metadata.annotations.as_ref()?.get(annotation)?;
+    let (slot, uid) = text.split_once('/')?;
+    Some((slot.parse().ok()?, uid.to_owned()))
+}
+
 /// Checks a cluster's spec.
 ///
 /// # Errors
@@ -227,9 +273,16 @@ pub fn validate(
     let storage_bytes = parse_whole(&spec.storage.size.0)
         .filter(|bytes| *bytes > 0)
         .ok_or_else(|| SpecError::StorageSize(spec.storage.size.0.clone()))?;
-    let bootstrap = match &spec.bootstrap {
-        None => None,
-        Some(bootstrap) => {
+    let status = cluster.status.as_ref();
+    let chosen = status.and_then(|status| status.data_loss.as_ref()?.backup.as_ref());
+    let bootstrap = match (&spec.bootstrap, chosen) {
+        // What a cluster began with is not what it begins anew with.
+        (_, Some(backup)) => Some(ValidatedBootstrap {
+            source: BootstrapSource::Backup(backup.name.clone()),
+            expected_digest: Some(backup.digest.clone()).filter(|digest| !digest.is_empty()),
+        }),
+        (None, None) => None,
+        (Some(bootstrap), None) => {
             let from = &bootstrap.from_backup;
             let source = match (&from.backup_name, &from.source) {
                 (Some(name), None) => BootstrapSource::Backup(name.clone()),
@@ -262,12 +315,17 @@ pub fn validate(
         storage_bytes,
         bootstrap,
         cors_origins: origins(&spec.http.cors.origins)?,
-        accepted_volume: metadata
+        accepted_volume: named_volume(cluster, ANNOTATION_ACCEPT_VOLUME),
+        given_up_volumes: metadata
             .annotations
             .as_ref()
-            .and_then(|annotations| annotations.get(ANNOTATION_ACCEPT_VOLUME))
-            .and_then(|text| text.split_once('/'))
-            .and_then(|(slot, uid)| Some((slot.parse().ok()?, uid.to_owned()))),
+            .and_then(|annotations| annotations.get(ANNOTATION_GIVE_UP_VOLUMES))
+            .map(|uids| uids.split(',').map(|uid| uid.trim().to_owned()).collect())
+            .unwrap_or_default(),
+        volume_generation: status
+            .and_then(|status| u32::try_from(status.volume_generation).ok())
+            .unwrap_or(0),
+        replaced_volume: named_volume(cluster, ANNOTATION_REPLACE_MEMBER),
         spec,
     })
 }
@@ -420,6 +478,26 @@ mod tests {
             with(&["*", "https://a.org"]),
             Err(SpecError::OriginBesideAny)
         );
+    }
+
+    #[test]
+    fn a_volume_is_known_by_its_name_and_those_that_were_lost_are_others() {
+        let mut valid = validate(&cluster(), "x").unwrap();
+        assert_eq!(valid.volume_name(2), "data-films-2-0");
+        assert_eq!(valid.slot_of_volume("data-films-2-0"), Some(2));
+        valid.volume_generation = 3;
+        assert_eq!(valid.volume_name(2), "data-films-2-0-r3");
+        assert_eq!(valid.slot_of_volume("data-films-2-0-r3"), Some(2));
+        assert_eq!(valid.slot_of_volume("data-films-2-0"), None);
+        assert_eq!(valid.slot_and_generation("data-films-2-0"), Some((2, 0)));
+        for other in [
+            "data-films-x-0",
+            "data-books-2-0",
+            "films-2-0",
+            "data-films-2-0-r",
+        ] {
+            assert_eq!(valid.slot_and_generation(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! What the API server has told of the objects that the operator made, kept up to date by watches. A
 //! cluster that rests costs no requests.
 //!
-//! A cache may be behind. What is decided from it is harmless when it is: objects are created and
-//! applied with preconditions ([`super::objects`]). A step that is not harmless is decided again from
-//! what the API server says at that moment ([`View::Live`]).
+//! A cache may be behind. No more is decided from it than that there is nothing to do; whatever is to be
+//! done is decided again from what the API server says at that moment ([`View::Live`]).
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -22,7 +21,6 @@ use kube::core::{NamespaceResourceScope, Selector, SelectorExt as _};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, Resource, ResourceExt};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -87,22 +85,21 @@ macro_rules! kinds {
                 $(self.$field.wait_until_ready().await?;)*
                 Ok(())
             }
-        }
 
-        impl View<'_> {
-            /// The object of a kind and name, whosever it is when the API server is asked; a cache
-            /// knows the operator's alone. Nothing of a kind that the operator does not make.
+            /// The operator's object of a kind and name. Nothing of a kind that the operator does not
+            /// make.
             ///
             /// # Errors
-            /// When the API server does not answer or refuses.
-            pub async fn find(
+            /// When the object cannot be written as JSON.
+            pub fn find(
                 &self,
                 kind: &str,
                 namespace: &str,
                 name: &str,
-            ) -> Result<Option<Value>, kube::Error> {
+            ) -> Result<Option<Value>, serde_json::Error> {
                 $(if kind == <$kind as Resource>::kind(&()) {
-                    return self.find_one::<$kind>(namespace, name).await;
+                    let found = self.$field.get(&ObjectRef::new(name).within(namespace));
+                    return found.map(|object| serde_json::to_value(&*object)).transpose();
                 })*
                 Ok(None)
             }
@@ -270,22 +267,5 @@ impl View<'_> {
                 Ok(found.items.into_iter().map(Arc::new).collect())
             }
         }
-    }
-
-    async fn find_one<K: Kind + Serialize>(
-        &self,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Option<Value>, kube::Error> {
-        let found = match self {
-            Self::Cached(caches) => K::store(caches).get(&ObjectRef::new(name).within(namespace)),
-            Self::Live(client) => {
-                let api: Api<K> = Api::namespaced((*client).clone(), namespace);
-                api.get_opt(name).await?.map(Arc::new)
-            }
-        };
-        found
-            .map(|object| serde_json::to_value(&*object).map_err(kube::Error::SerdeError))
-            .transpose()
     }
 }

@@ -1,8 +1,9 @@
 //! Objects that the operator makes and keeps as they should be, without touching those of others.
 //!
 //! An object is made by a create, which fails when something of that name is there, and changed by
-//! server-side apply with its UID, which fails when something else has taken its place: nothing is ever
-//! applied over an object that was not looked at.
+//! server-side apply with the UID and the resourceVersion that were seen a moment before, which fails
+//! when something else has taken its place or it was changed meanwhile: nothing is ever applied over an
+//! object that was not looked at.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
@@ -43,6 +44,9 @@ pub enum ObjectError {
     /// What has the name is on its way out.
     #[error("{kind} {name} is still being deleted")]
     BeingDeleted { kind: String, name: String },
+    /// It is another than the one that was looked at: the next look decides anew.
+    #[error("{kind} {name} was changed while it was looked at")]
+    Changed { kind: String, name: String },
 }
 
 /// Whose an object is that has a wanted one's name.
@@ -54,12 +58,19 @@ enum Whose {
     Others(String),
 }
 
+/// The object that was looked at, and its state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Seen {
+    uid: String,
+    resource_version: String,
+}
+
 /// What to do about a wanted object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Decision {
     Nothing,
     Create,
-    Apply { uid: String },
+    Apply(Seen),
     WaitUntilGone,
     NameTaken { whose: String },
 }
@@ -110,64 +121,65 @@ impl Wanted {
         Api::namespaced_with(client.clone(), self.namespace(), &resource)
     }
 
-    /// Makes the object, or brings the one that exists to it. `existing` is the one that was seen last.
+    /// Whether an object, if it is there, is all that is wanted.
+    #[must_use]
+    pub fn is_met(&self, existing: Option<&Value>) -> bool {
+        self.decide(existing) == Decision::Nothing
+    }
+
+    /// Whether no object of this owner has the name, or one that is on its way out.
+    #[must_use]
+    pub fn is_gone(&self, existing: Option<&Value>) -> bool {
+        !matches!(
+            self.decide(existing),
+            Decision::Nothing | Decision::Apply(_)
+        )
+    }
+
+    /// Makes the object, or brings the one that exists to it.
     ///
     /// # Errors
     /// When the API server refuses, or the name is somebody else's.
-    pub async fn ensure(
-        &self,
-        client: &Client,
-        existing: Option<&Value>,
-    ) -> Result<(), ObjectError> {
-        match self.decide(existing) {
+    pub async fn ensure(&self, client: &Client) -> Result<(), ObjectError> {
+        let kind = || self.kind().to_owned();
+        let name = || self.name().to_owned();
+        match self.decide(self.get(client).await?.as_ref()) {
             Decision::Nothing => Ok(()),
-            Decision::Create => match self.create(client).await {
-                // It was not seen: what was seen is old, or it does not carry our labels.
-                Err(ObjectError::Kubernetes {
-                    source: kube::Error::Api(status),
-                    ..
-                }) if status.is_already_exists() => {
-                    let found = self
-                        .api(client)
-                        .get_opt(self.name())
-                        .await
-                        .map_err(|source| self.failed("get", source))?;
-                    let found = found.and_then(|found| serde_json::to_value(found).ok());
-                    self.act_on_found(client, found.as_ref()).await
-                }
-                created => created,
-            },
-            _ => self.act_on_found(client, existing).await,
+            Decision::Create => self.create(client).await,
+            Decision::Apply(seen) => self.apply(client, &seen).await,
+            Decision::NameTaken { whose } => Err(ObjectError::NameTaken {
+                kind: kind(),
+                name: name(),
+                whose,
+            }),
+            Decision::WaitUntilGone => Err(ObjectError::BeingDeleted {
+                kind: kind(),
+                name: name(),
+            }),
         }
     }
 
-    async fn act_on_found(
-        &self,
-        client: &Client,
-        found: Option<&Value>,
-    ) -> Result<(), ObjectError> {
-        match self.decide(found) {
-            Decision::Nothing => Ok(()),
-            Decision::Apply { uid } => self.apply(client, &uid).await,
-            Decision::NameTaken { whose } => Err(ObjectError::NameTaken {
-                kind: self.kind().to_owned(),
-                name: self.name().to_owned(),
-                whose,
-            }),
-            // One that came and went while it was looked for: the next reconcile sees clearly.
-            Decision::Create | Decision::WaitUntilGone => Err(ObjectError::BeingDeleted {
-                kind: self.kind().to_owned(),
-                name: self.name().to_owned(),
-            }),
-        }
+    async fn get(&self, client: &Client) -> Result<Option<Value>, ObjectError> {
+        let found = self.api(client).get_opt(self.name()).await;
+        let found = found.map_err(|source| self.failed("get", source))?;
+        found
+            .map(serde_json::to_value)
+            .transpose()
+            .map_err(|error| self.failed("read", kube::Error::SerdeError(error)))
     }
 
     fn failed(&self, verb: &'static str, source: kube::Error) -> ObjectError {
-        ObjectError::Kubernetes {
-            verb,
-            kind: self.kind().to_owned(),
-            name: self.name().to_owned(),
-            source,
+        let (kind, name) = (self.kind().to_owned(), self.name().to_owned());
+        match source {
+            kube::Error::Api(status) if status.is_conflict() || status.is_already_exists() => {
+                ObjectError::Changed { kind, name }
+            }
+            source => ObjectError::Kubernetes {
+                verb,
+                kind,
+                name,
+                source,
+            },
         }
     }
 
@@ -175,24 +187,17 @@ impl Wanted {
     ///
     /// # Errors
     /// When the API server refuses.
-    pub async fn remove(
-        &self,
-        client: &Client,
-        existing: Option<&Value>,
-    ) -> Result<(), ObjectError> {
-        let uid = match self.decide(existing) {
-            Decision::Apply { uid } => uid,
-            Decision::Nothing => {
-                let uid = existing.and_then(|existing| existing["metadata"]["uid"].as_str());
-                uid.unwrap_or_default().to_owned()
-            }
-            Decision::Create | Decision::WaitUntilGone | Decision::NameTaken { .. } => {
-                return Ok(());
-            }
-        };
+    pub async fn remove(&self, client: &Client) -> Result<(), ObjectError> {
+        let existing = self.get(client).await?;
+        if self.is_gone(existing.as_ref()) {
+            return Ok(());
+        }
+        let uid = existing
+            .as_ref()
+            .and_then(|existing| existing["metadata"]["uid"].as_str());
         let parameters = DeleteParams {
             preconditions: Some(Preconditions {
-                uid: Some(uid),
+                uid: uid.map(str::to_owned),
                 resource_version: None,
             }),
             ..DeleteParams::default()
@@ -214,11 +219,15 @@ impl Wanted {
             .create(&PostParams::default(), &object)
             .await
             .map_err(|source| self.failed("create", source))?;
-        let uid = created.metadata.uid.unwrap_or_default();
+        // No resourceVersion: whoever watches for new objects writes to this one already.
+        let seen = Seen {
+            uid: created.metadata.uid.unwrap_or_default(),
+            resource_version: String::new(),
+        };
         // Whoever creates owns the fields by "update", and a later apply that leaves one out would not
         // take it away. Without any owner the apply becomes the only one.
         let disown = json!([
-            { "op": "test", "path": "/metadata/uid", "value": uid },
+            { "op": "test", "path": "/metadata/uid", "value": seen.uid },
             { "op": "replace", "path": "/metadata/managedFields", "value": [{}] },
         ]);
         let disown = serde_json::from_value(disown)
@@ -227,12 +236,15 @@ impl Wanted {
         api.patch(self.name(), &PatchParams::default(), &disown)
             .await
             .map_err(|source| self.failed("patch", source))?;
-        self.apply(client, &uid).await
+        self.apply(client, &seen).await
     }
 
-    async fn apply(&self, client: &Client, uid: &str) -> Result<(), ObjectError> {
+    async fn apply(&self, client: &Client, seen: &Seen) -> Result<(), ObjectError> {
         let mut object = self.0.clone();
-        object["metadata"]["uid"] = json!(uid);
+        object["metadata"]["uid"] = json!(seen.uid);
+        if !seen.resource_version.is_empty() {
+            object["metadata"]["resourceVersion"] = json!(seen.resource_version);
+        }
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         self.api(client)
             .patch(self.name(), &parameters, &Patch::Apply(&object))
@@ -256,9 +268,10 @@ impl Wanted {
         if covers(existing, &self.0) {
             return Decision::Nothing;
         }
-        Decision::Apply {
+        Decision::Apply(Seen {
             uid: metadata.uid.unwrap_or_default(),
-        }
+            resource_version: metadata.resource_version.unwrap_or_default(),
+        })
     }
 
     fn whose(&self, existing: &ObjectMeta) -> Whose {
@@ -357,6 +370,13 @@ mod tests {
         stored
     }
 
+    fn seen() -> Seen {
+        Seen {
+            uid: "service-1".to_owned(),
+            resource_version: "7".to_owned(),
+        }
+    }
+
     #[test]
     fn what_is_missing_is_created_and_what_is_as_wanted_is_left_alone() {
         assert_eq!(service().decide(None), Decision::Create);
@@ -370,8 +390,7 @@ mod tests {
     fn a_field_that_somebody_changed_is_brought_back() {
         let mut changed = stored(&service());
         changed["spec"]["selector"]["x"] = json!("z");
-        let uid = "service-1".to_owned();
-        assert_eq!(service().decide(Some(&changed)), Decision::Apply { uid });
+        assert_eq!(service().decide(Some(&changed)), Decision::Apply(seen()));
     }
 
     #[test]
@@ -380,8 +399,7 @@ mod tests {
         let mut less = service().0;
         less["metadata"]["labels"] = json!({});
         let less = Wanted::new(less);
-        let uid = "service-1".to_owned();
-        assert_eq!(less.decide(Some(&existing)), Decision::Apply { uid });
+        assert_eq!(less.decide(Some(&existing)), Decision::Apply(seen()));
     }
 
     #[test]

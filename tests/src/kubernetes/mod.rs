@@ -6,6 +6,7 @@ mod crash;
 mod kubectl;
 mod namespace;
 mod network;
+mod operator_killer;
 mod proxy;
 mod setup;
 mod trail;
@@ -15,6 +16,7 @@ pub use crash::{Interruption, kill_leader_while_writing};
 pub use kubectl::{Kubectl, KubectlError, wait_until};
 pub use namespace::{Outcome, in_namespace};
 pub use network::PodNetwork;
+pub use operator_killer::{OperatorKiller, kill_operator};
 pub use proxy::Proxy;
 pub use setup::{
     install_operator, kill_node_process, load_images, tool_output, uninstall_operator, uses_bed,

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quadraft_protocol::NodeId;
+use quadraft_protocol::{ExitCode, NodeId};
 
 use super::super::observation::{JobState, Observation, Role, Slot};
 use super::super::validate::ValidatedCluster;
-use super::{Decision, Draft, Reason, Step, ensure_slot, recovery, restart, slots_of};
+use super::{Decision, Draft, Reason, Step, ensure_slot, loss, recovery, restart, slots_of};
+
+const BACKUP_INVALID: i32 = ExitCode::BackupInvalid as i32;
 
 /// The UUID that the cluster has, or what must happen before it has one.
 pub(super) fn cluster_uuid<'a>(
@@ -43,6 +45,13 @@ pub(super) fn cluster_uuid<'a>(
             }
         }
         return Ok(uuid);
+    }
+    if observation.newest_volume_generation > cluster.volume_generation {
+        return Err(Decision::Step(
+            Step::RecordVolumeGeneration(observation.newest_volume_generation),
+            Reason::Creating,
+            "an earlier cluster of this name had lost its first volumes".to_owned(),
+        ));
     }
     let mut labels = BTreeSet::new();
     for (slot, volume) in volumes {
@@ -155,6 +164,11 @@ fn restored(observation: &Observation, draft: &mut Draft) -> bool {
             ensure_first_volume(observation, draft);
             Decision::Wait(Reason::Restoring, "the backup is being restored".to_owned())
         }
+        JobState::Failed {
+            exit_code: Some(BACKUP_INVALID),
+            message,
+            ..
+        } if let Some(decision) = loss::older_backup(observation, message) => decision,
         JobState::Failed { message, .. } => Decision::Stall(
             Reason::RestoreFailed,
             format!("{message}; delete the restore Job to try again"),

@@ -16,6 +16,7 @@ pub(super) fn step(
     observation: &Observation,
     leadership: &Leadership<'_>,
     uuid: &str,
+    may_scale_down: bool,
 ) -> Decision {
     let membership = leadership.membership;
     if membership.joint {
@@ -27,7 +28,11 @@ pub(super) fn step(
     [
         remove_lost_identity(observation, leadership, uuid),
         join(cluster, observation, leadership, uuid),
-        scale_down(cluster, leadership),
+        if may_scale_down {
+            scale_down(cluster, leadership)
+        } else {
+            Decision::Nothing
+        },
     ]
     .into_iter()
     .reduce(|first, second| match (&first, &second) {

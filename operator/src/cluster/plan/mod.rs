@@ -5,10 +5,13 @@
 //! what makes two voluntary disruptions at once impossible; the rules beside each step make sure
 //! that none is taken unless the voters that stay are healthy.
 
+mod after_recovery;
 mod creation;
 mod disruption;
+mod loss;
 mod membership;
 mod recovery;
+mod replacement;
 mod restart;
 #[cfg(test)]
 mod tests;
@@ -17,10 +20,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quadraft_protocol::NodeId;
 
+pub use after_recovery::due_backup;
+use loss::Assessment;
+pub use restart::is_due_to_upgrade;
+
 use super::health::{self, Leadership};
-use super::observation::{Membership, Observation, Slot, SlotObservation};
+use super::observation::{BackupSeen, Membership, Observation, Slot, SlotObservation};
 use super::validate::ValidatedCluster;
-use crate::names::{ROLE_FOLLOWER, ROLE_LEADER};
+use crate::names::{ANNOTATION_GIVE_UP_VOLUMES, ROLE_FOLLOWER, ROLE_LEADER};
 
 /// What to do now, and how the cluster stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +102,14 @@ pub enum Step {
         slot: Slot,
         pod_uid: String,
     },
+    /// Delete the volume and the pod of a member that has left the membership and does not answer, without
+    /// waiting for its machine: the slot comes back empty under a new identity.
+    Discard {
+        slot: Slot,
+        volume_uid: String,
+        volume_resource_version: String,
+        pod_uid: Option<String>,
+    },
     DeleteStatefulSet {
         slot: Slot,
         uid: String,
@@ -120,6 +135,27 @@ pub enum Step {
         slot: Slot,
         attempt: u32,
     },
+    /// Persist that the cluster's data is lost, in words.
+    RecordLoss(String),
+    /// Persist that it is not.
+    ForgetLoss,
+    /// Export what a lost cluster's volume still holds, beside a backup.
+    StartExport {
+        slot: Slot,
+        volume_uid: String,
+        beside: Box<BackupSeen>,
+    },
+    /// Label the volume of a lost cluster: it is not this cluster's any more, and nobody deletes it.
+    KeepVolume {
+        slot: Slot,
+        uid: String,
+    },
+    /// Persist that the cluster begins anew from this backup, on new volumes.
+    RecordRestore(Box<BackupSeen>),
+    /// Persist the number of the volumes that an earlier cluster of this name used last.
+    RecordVolumeGeneration(u32),
+    /// Make the RdfBackup of this name, after a recovery.
+    TakeBackup(String),
     /// Delete a Job whose container never ran, so that it is made anew.
     WithdrawJob {
         name: String,
@@ -138,9 +174,22 @@ pub enum Verdict {
     Stalled { reason: Reason, message: String },
 }
 
-/// Why a cluster is not steady: the reason of its conditions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Reason {
+macro_rules! reasons {
+    ($($reason:ident),* $(,)?) => {
+        /// Why a cluster is not steady: the reason of its conditions.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason {
+            $($reason,)*
+        }
+
+        impl Reason {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$reason),*];
+        }
+    };
+}
+
+reasons! {
     Paused,
     Creating,
     Initialising,
@@ -170,6 +219,9 @@ pub enum Reason {
     DataBeforeInitialisation,
     VolumeSetBack,
     Diverged,
+    DataLost,
+    RestoringLatestBackup,
+    BackupAfterRecovery,
 }
 
 impl Step {
@@ -182,6 +234,7 @@ impl Step {
             | Self::Promote { .. }
             | Self::TransferLeadership { .. }
             | Self::RestartPod { .. }
+            | Self::Discard { .. }
             | Self::DeleteStatefulSet { .. }
             | Self::DeleteVolume { .. }
             | Self::StartRecovery {
@@ -197,6 +250,13 @@ impl Step {
             | Self::Fence { .. }
             | Self::StartRecovery { .. }
             | Self::Unfence { .. }
+            | Self::RecordLoss(_)
+            | Self::ForgetLoss
+            | Self::StartExport { .. }
+            | Self::KeepVolume { .. }
+            | Self::RecordRestore(_)
+            | Self::RecordVolumeGeneration(_)
+            | Self::TakeBackup(_)
             | Self::WithdrawJob { .. } => false,
         }
     }
@@ -246,6 +306,23 @@ impl Draft {
         }
     }
 
+    /// Whether something is to be done or waited for.
+    fn is_decided(&self) -> bool {
+        self.step.is_some() || self.progress.is_some() || self.stall.is_some()
+    }
+
+    /// Data is lost, and what is left of it may come back: that is the word, whatever else is.
+    fn wait_for_volumes(&mut self, awaited: &str) {
+        self.stall = None;
+        self.progress = Some((
+            Reason::DataLost,
+            format!(
+                "data is lost, and no backup is restored while what is left may come back: {awaited}. To \
+                 give volumes up, annotate the cluster with {ANNOTATION_GIVE_UP_VOLUMES} and their UIDs"
+            ),
+        ));
+    }
+
     /// Two members have different data, and nobody knows which is right: whatever would take evidence
     /// away, or hand one of them on as the truth, waits for a person.
     fn keep_evidence(&mut self, diverged: &[(NodeId, NodeId)]) {
@@ -290,13 +367,17 @@ pub fn plan(cluster: &ValidatedCluster, observation: &Observation) -> Plan {
             "spec.paused is true: nothing is changed".to_owned(),
         ));
     } else {
-        match creation::cluster_uuid(cluster, observation) {
-            Err(decision) => draft.add(decision),
-            Ok(uuid) if observation.record.initialised => {
+        let saving = observation.record.loss.as_ref();
+        match (creation::cluster_uuid(cluster, observation), saving) {
+            (Err(decision), _) => draft.add(decision),
+            (Ok(_), Some(loss)) if loss.backup.is_none() => {
+                loss::save(cluster, observation, loss, &mut draft);
+            }
+            (Ok(uuid), _) if observation.record.initialised => {
                 leadership = health::leadership(observation, uuid);
                 initialised(cluster, observation, uuid, leadership.as_ref(), &mut draft);
             }
-            Ok(uuid) => creation::create(cluster, observation, uuid, &mut draft),
+            (Ok(uuid), _) => creation::create(cluster, observation, uuid, &mut draft),
         }
     }
     draft.keep_evidence(&health::divergences(observation));
@@ -314,6 +395,22 @@ fn initialised(
     draft: &mut Draft,
 ) {
     let set_back = health::set_back(cluster, observation);
+    let assessment = match leadership {
+        Some(_) => Assessment::Usual,
+        None => loss::assess(cluster, observation),
+    };
+    if assessment == Assessment::Lost {
+        let words = match without_leader(observation) {
+            Decision::Stall(_, words) => words,
+            _ => "no volume of the cluster can be served from".to_owned(),
+        };
+        draft.add(Decision::Step(
+            Step::RecordLoss(words.clone()),
+            Reason::DataLost,
+            words,
+        ));
+        return;
+    }
 
     for (slot, seen) in &observation.slots {
         draft.add(recovery::recover(
@@ -343,6 +440,9 @@ fn initialised(
     let Some(leadership) = leadership else {
         ensure_existing(observation, &membership_slots(observation), draft);
         draft.add(without_leader(observation));
+        if let Assessment::Waits(awaited) = assessment {
+            draft.wait_for_volumes(&awaited);
+        }
         return;
     };
 
@@ -370,10 +470,21 @@ fn initialised(
             format!("slot {slot} is being made"),
         ));
     }
-    draft.add(membership::step(cluster, observation, leadership, uuid));
+    draft.add(replacement::replace(cluster, observation, leadership));
+    let backup = after_recovery::backup(cluster, observation, leadership);
+    draft.add(membership::step(
+        cluster,
+        observation,
+        leadership,
+        uuid,
+        backup == Decision::Nothing,
+    ));
     draft.add(membership::retire(observation, &retiring));
     draft.add(membership::missing(cluster, observation, leadership));
-    draft.add(restart::roll(cluster, observation, leadership));
+    if backup == Decision::Nothing {
+        draft.add(restart::roll(cluster, observation, leadership));
+    }
+    draft.add(backup);
 }
 
 /// The pods whose label does not say what they do. While nobody is known to lead they stay as they are.

@@ -33,22 +33,44 @@ fn is_outdated(seen: &SlotObservation) -> bool {
     }
 }
 
+/// Whether pods have to be restarted for no other reason than that another version of the operator makes
+/// them otherwise.
+pub fn is_due_to_upgrade(cluster: &ValidatedCluster, observation: &Observation) -> bool {
+    let mut outdated = outdated(cluster, observation).peekable();
+    outdated.peek().is_some()
+        && outdated.all(|(_, seen)| match (&seen.stateful_set, &seen.pod) {
+            (Some(set), Some(pod)) => set.spec_hash == pod.spec_hash,
+            _ => false,
+        })
+}
+
+fn outdated<'a>(
+    cluster: &ValidatedCluster,
+    observation: &'a Observation,
+) -> impl Iterator<Item = (Slot, &'a SlotObservation)> {
+    cluster
+        .wanted_slots()
+        .filter_map(|slot| Some((slot, observation.slots.get(&slot)?)))
+        .filter(|(_, seen)| is_outdated(seen))
+}
+
 /// The next pod to restart. Only in a cluster that is otherwise as the spec wants it.
 pub(super) fn roll(
     cluster: &ValidatedCluster,
     observation: &Observation,
     leadership: &Leadership<'_>,
 ) -> Decision {
-    let outdated: Vec<(Slot, &SlotObservation)> = cluster
-        .wanted_slots()
-        .filter_map(|slot| Some((slot, observation.slots.get(&slot)?)))
-        .filter(|(_, seen)| is_outdated(seen))
-        .collect();
+    let outdated: Vec<(Slot, &SlotObservation)> = outdated(cluster, observation).collect();
     if outdated.is_empty() {
         return Decision::Nothing;
     }
     let membership = leadership.membership;
     let wait = |what: String| Decision::Wait(Reason::RollingRestart, what);
+    if let Some(turn) = &observation.waits_for_turn {
+        return wait(format!(
+            "this version of the operator makes pods otherwise: they are restarted {turn}"
+        ));
+    }
     let complete = !membership.joint
         && membership.voters.len() == usize::from(cluster.replicas)
         && membership.members.len() == membership.voters.len();

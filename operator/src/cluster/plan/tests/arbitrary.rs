@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use quadraft_protocol::{NodeId, RecoveryOutcome};
 
 use super::super::super::observation::{
-    JobState, Mark, Membership, Node, Observation, Pod, Record, RecoveryFindings, RestoreFindings,
-    Role, Slot, SlotObservation, StatefulSetState, Termination, Volume, WaitingJob,
+    BackupSeen, JobState, Loss, Mark, Membership, Node, Observation, Pod, Record, RecoveryFindings,
+    RestoreFindings, Role, Slot, SlotObservation, StatefulSetState, Termination, Volume,
+    WaitingJob,
 };
 use super::super::plan;
 use super::{Random, UUID, assert_safe, bootstrap, cluster, for_seeds};
+use crate::api::WhenDataIsLost;
 
 const CASES: u64 = 40_000;
 
@@ -116,6 +118,7 @@ fn slot(random: &mut Random, slot: Slot, shared: &Membership) -> SlotObservation
             cluster_uuid: random.chance(98).then(|| UUID.to_owned()),
             requested_bytes: 1,
             deleting: random.chance(5),
+            is_kept: random.chance(20),
         }),
         stateful_set: random.chance(90).then(|| StatefulSetState {
             uid: "set".into(),
@@ -129,6 +132,7 @@ fn slot(random: &mut Random, slot: Slot, shared: &Membership) -> SlotObservation
             recovery_attempt: u32::try_from(random.below(4)).unwrap(),
             fenced_at: random.chance(50).then_some(0),
             fenced_seconds: *random.pick(&[0, 10, 10_000]),
+            spec_hash: String::new(),
             deleting: random.chance(5),
         }),
         pod: random.chance(90).then(|| Pod {
@@ -142,9 +146,16 @@ fn slot(random: &mut Random, slot: Slot, shared: &Membership) -> SlotObservation
                 exit_code: *random.pick(&[20, 21, 26, 1, 137]),
                 message: String::new(),
             }),
-            waiting: None,
+            ..Pod::default()
         }),
         node: (running && random.chance(85)).then(|| node(random, slot, shared)),
+        export: match random.below(4) {
+            0 => JobState::Absent,
+            1 => JobState::Running,
+            2 => JobState::Waiting(waiting(random)),
+            _ => JobState::Succeeded(()),
+        },
+        unreachable_seconds: *random.pick(&[0, 0, 10, 10_000]),
         recoveries: if random.chance(30) {
             let state = match random.below(5) {
                 4 => JobState::Waiting(waiting(random)),
@@ -203,6 +214,10 @@ fn observation(random: &mut Random) -> Observation {
             } else {
                 BTreeMap::new()
             },
+            loss: random.chance(15).then(|| Loss {
+                backup: random.chance(50).then(|| "backup-0".to_owned()),
+                ..Loss::default()
+            }),
             ..Record::default()
         },
         slots,
@@ -217,6 +232,14 @@ fn observation(random: &mut Random) -> Observation {
                 with_new_identity: false,
             },
         },
+        backups: (0..random.below(3))
+            .map(|number| BackupSeen {
+                name: format!("backup-{number}"),
+                cluster_uuid: UUID.to_owned(),
+                completed_at: i64::try_from(random.below(9)).unwrap(),
+                ..BackupSeen::default()
+            })
+            .collect(),
         ..Observation::default()
     }
 }
@@ -228,6 +251,14 @@ fn no_plan_from_any_observation_breaks_the_rules() {
         let mut cluster = cluster(*random.pick(&[1, 3, 3, 5]));
         cluster.paused = random.chance(2);
         cluster.bootstrap = random.chance(15).then(bootstrap);
+        cluster.spec.recovery.replace_after_seconds = random.chance(30).then_some(600);
+        if random.chance(40) {
+            cluster.spec.recovery.when_data_is_lost = WhenDataIsLost::RestoreLatestBackup;
+        }
+        if random.chance(10) {
+            let slot = *random.pick(&[0, 1, 2]);
+            cluster.replaced_volume = Some((slot, format!("volume-{slot}")));
+        }
         let observation = observation(&mut random);
         let made = plan(&cluster, &observation);
         assert_safe(&cluster, &observation, &made);

@@ -9,7 +9,9 @@
 )]
 
 mod arbitrary;
+mod loss;
 mod readiness;
+mod replacement;
 mod scenarios;
 mod world;
 
@@ -18,7 +20,7 @@ use std::collections::BTreeSet;
 use super::super::observation::{JobState, Membership, Node, Observation, Role, Slot, WaitingJob};
 use super::super::validate::{BootstrapSource, ValidatedBootstrap, ValidatedCluster};
 use super::*;
-use crate::api::{OnClusterDeletion, RdfClusterSpec};
+use crate::api::{OnClusterDeletion, RdfClusterSpec, WhenDataIsLost};
 
 pub(super) const UUID: &str = "11111111-1111-4111-8111-111111111111";
 
@@ -81,6 +83,9 @@ pub(super) fn cluster(replicas: u8) -> ValidatedCluster {
         paused: false,
         cors_origins: Vec::new(),
         accepted_volume: None,
+        replaced_volume: None,
+        given_up_volumes: BTreeSet::new(),
+        volume_generation: 0,
         spec: RdfClusterSpec::default(),
     }
 }
@@ -119,6 +124,14 @@ fn assert_keeps_majority(observation: &Observation, plan: &Plan) {
     );
 }
 
+fn nobody_has_data(observation: &Observation) -> bool {
+    let mut nodes = observation
+        .slots
+        .values()
+        .filter_map(|seen| seen.node.as_ref());
+    nodes.all(|node| node.membership.is_none())
+}
+
 fn waiting<T>(state: &JobState<T>) -> Option<&WaitingJob> {
     match state {
         JobState::Waiting(job) => Some(job),
@@ -137,6 +150,7 @@ pub(super) fn assert_safe(cluster: &ValidatedCluster, observation: &Observation,
                 step,
                 Step::Remove { .. }
                     | Step::RestartPod { .. }
+                    | Step::Discard { .. }
                     | Step::DeleteVolume { .. }
                     | Step::DeleteStatefulSet { .. }
                     | Step::StartRecovery {
@@ -166,6 +180,47 @@ pub(super) fn assert_safe(cluster: &ValidatedCluster, observation: &Observation,
             } else {
                 assert!(observation.slots[slot].node.is_none(), "it serves");
             }
+        }
+        Step::RecordLoss(_) => {
+            assert_eq!(
+                cluster.spec.recovery.when_data_is_lost,
+                WhenDataIsLost::RestoreLatestBackup
+            );
+            assert!(nobody_has_data(observation));
+        }
+        Step::ForgetLoss => assert!(!nobody_has_data(observation)),
+        Step::StartExport { slot, .. } => {
+            let seen = &observation.slots[slot];
+            assert!(seen.stateful_set.is_none() && seen.pod.is_none(), "in use");
+        }
+        Step::KeepVolume { .. } => assert!(observation.record.loss.is_some()),
+        Step::RecordRestore(backup) => {
+            let loss = observation.record.loss.as_ref().expect("a loss");
+            assert!(!loss.damaged_backups.contains(&backup.name));
+            assert_ne!(loss.backup.as_ref(), Some(&backup.name));
+            if loss.backup.is_none() {
+                for seen in observation.slots.values() {
+                    assert!(seen.stateful_set.is_none() && seen.pod.is_none(), "it runs");
+                    assert!(seen.volume.as_ref().is_none_or(|volume| volume.is_kept));
+                }
+            }
+        }
+        Step::RecordVolumeGeneration(_) => assert!(observation.record.cluster_uuid.is_none()),
+        Step::TakeBackup(_) => assert!(cluster.spec.recovery.backup_after_recovery.is_some()),
+        Step::Discard {
+            slot, volume_uid, ..
+        } => {
+            let seen = &observation.slots[slot];
+            assert_eq!(
+                seen.volume.as_ref().map(|volume| &volume.uid),
+                Some(volume_uid)
+            );
+            assert_not_a_member(observation, *slot);
+            assert!(seen.node.is_none(), "it answers");
+            let after = cluster.spec.recovery.replace_after_seconds;
+            let asked = cluster.replaced_volume == Some((*slot, volume_uid.clone()));
+            let silent = Some(seen.unreachable_seconds) >= after;
+            assert!(asked || (after.is_some() && silent), "nobody wants it");
         }
         Step::Remove {
             slot,
@@ -232,6 +287,9 @@ pub(super) fn assert_safe(cluster: &ValidatedCluster, observation: &Observation,
                 Some(uid)
             );
             assert_not_a_member(observation, *slot);
+        }
+        Step::DeleteStatefulSet { .. } if observation.record.loss.is_some() => {
+            assert!(nobody_has_data(observation));
         }
         Step::DeleteStatefulSet { slot, .. } => assert_not_a_member(observation, *slot),
         Step::WithdrawJob { uid, .. } => {

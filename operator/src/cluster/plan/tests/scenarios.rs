@@ -1,7 +1,5 @@
 //! Named situations and what is planned in them.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::jiff::Timestamp;
 use quadraft_protocol::NodeId;
 
@@ -10,7 +8,7 @@ use super::super::super::observation::{
     Slot, SlotObservation, StatefulSetState, Termination, Volume, WaitingJob,
 };
 use super::super::super::status;
-use super::super::{Plan, Reason, Step, Verdict, plan};
+use super::super::{Plan, Reason, Step, Verdict, is_due_to_upgrade, plan};
 use super::{UUID, bootstrap, cluster};
 use crate::api::RdfClusterStatus;
 
@@ -34,7 +32,7 @@ fn member(slot: Slot, membership: &Membership) -> SlotObservation {
             resource_version: "1".into(),
             cluster_uuid: Some(UUID.into()),
             requested_bytes: 1 << 30,
-            deleting: false,
+            ..Volume::default()
         }),
         stateful_set: Some(StatefulSetState {
             uid: format!("set-{slot}"),
@@ -67,7 +65,7 @@ fn member(slot: Slot, membership: &Membership) -> SlotObservation {
             membership: Some(membership.clone()),
             ..Node::default()
         }),
-        recoveries: BTreeMap::new(),
+        ..SlotObservation::default()
     }
 }
 
@@ -301,6 +299,28 @@ fn a_rolling_restart_takes_the_highest_follower_first_and_the_leader_last() {
 }
 
 #[test]
+fn what_only_an_upgrade_of_the_operator_changes_waits_for_its_turn() {
+    let mut world = healthy(3);
+    assert!(!is_due_to_upgrade(&cluster(3), &world));
+    for seen in world.slots.values_mut() {
+        seen.stateful_set.as_mut().unwrap().template_hash = "b".into();
+    }
+    assert!(is_due_to_upgrade(&cluster(3), &world));
+    world.waits_for_turn = Some("after prod/books".into());
+    let made = plan(&cluster(3), &world);
+    assert_eq!(made.step, None);
+    assert_eq!(reason(&made), Some(Reason::RollingRestart));
+    world.waits_for_turn = None;
+    let made = plan(&cluster(3), &world);
+    assert!(matches!(made.step, Some(Step::RestartPod { slot: 2, .. })));
+    // The person has said something else meanwhile: nobody waits for others with that.
+    for seen in world.slots.values_mut() {
+        seen.stateful_set.as_mut().unwrap().spec_hash = "new".into();
+    }
+    assert!(!is_due_to_upgrade(&cluster(3), &world));
+}
+
+#[test]
 fn no_restart_while_another_pod_is_being_deleted() {
     let mut world = healthy(3);
     for seen in world.slots.values_mut() {
@@ -492,4 +512,14 @@ fn a_paused_cluster_is_only_reported() {
     paused.paused = true;
     let made = plan(&paused, &Observation::default());
     assert_eq!((made.ensure.len(), made.step), (0, None));
+}
+
+#[test]
+fn every_reason_is_explained_to_those_who_run_clusters() {
+    let page = include_str!("../../../../../docs/operations/conditions.md");
+    let unexplained: Vec<&Reason> = Reason::ALL
+        .iter()
+        .filter(|reason| !page.contains(&format!("`{reason}`")))
+        .collect();
+    assert!(unexplained.is_empty(), "{unexplained:?}");
 }

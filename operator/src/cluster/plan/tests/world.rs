@@ -7,12 +7,13 @@ use quadraft_protocol::{NodeId, RecoveryOutcome};
 
 use super::super::super::health;
 use super::super::super::observation::{
-    JobState, Membership, Node, Observation, Pod, Record, RecoveryFindings, RestoreFindings, Role,
-    Slot, SlotObservation, StatefulSetState, Termination, Volume,
+    BackupSeen, JobState, Loss, Membership, Node, Observation, Pod, Record, RecoveryFindings,
+    RestoreFindings, Role, Slot, SlotObservation, StatefulSetState, Termination, Volume,
 };
 use super::super::super::validate::ValidatedCluster;
 use super::super::{Ensure, Plan, Step, Verdict, plan};
 use super::{Random, UUID, assert_safe, bootstrap, cluster, for_seeds};
+use crate::api::WhenDataIsLost;
 
 const WORLDS: u64 = 6_000;
 const FAULTY_STEPS: u64 = 120;
@@ -41,6 +42,7 @@ struct Place {
     set: Option<StatefulSetState>,
     pod: Option<Pod>,
     jobs: BTreeMap<u32, (bool, JobState<RecoveryFindings>)>,
+    export: JobState<()>,
     silent: bool,
 }
 
@@ -58,6 +60,11 @@ struct World {
     committed: u64,
     counter: u64,
     initialisations: u32,
+    backups: Vec<BackupSeen>,
+    /// Those that cannot be restored.
+    damaged: BTreeSet<String>,
+    /// Volumes of which the data was lost.
+    kept: Vec<Volume>,
 }
 
 impl World {
@@ -65,6 +72,23 @@ impl World {
         let mut random = Random::new(seed);
         let mut cluster = cluster(*random.pick(&[1, 3, 3, 5]));
         cluster.bootstrap = random.chance(20).then(bootstrap);
+        cluster.spec.recovery.replace_after_seconds = random.chance(30).then_some(600);
+        if random.chance(50) {
+            cluster.spec.recovery.when_data_is_lost = WhenDataIsLost::RestoreLatestBackup;
+        }
+        let backups: Vec<BackupSeen> = (0..random.below(4))
+            .map(|number| BackupSeen {
+                name: format!("backup-{number}"),
+                cluster_uuid: UUID.to_owned(),
+                completed_at: i64::try_from(number).unwrap(),
+                ..BackupSeen::default()
+            })
+            .collect();
+        let damaged = backups
+            .iter()
+            .filter(|_| random.chance(40))
+            .map(|backup| backup.name.clone())
+            .collect();
         Self {
             random,
             cluster,
@@ -78,6 +102,9 @@ impl World {
             committed: 0,
             counter: 0,
             initialisations: 0,
+            backups,
+            damaged,
+            kept: Vec::new(),
         }
     }
 
@@ -103,6 +130,9 @@ impl World {
                     stateful_set: place.set.clone(),
                     pod: place.pod.clone(),
                     node: self.node(place),
+                    export: place.export.clone(),
+                    // Long enough for whoever wants the member replaced.
+                    unreachable_seconds: if place.silent { 1000 } else { 0 },
                     recoveries: place
                         .jobs
                         .iter()
@@ -117,6 +147,7 @@ impl World {
             record: self.record.clone(),
             slots,
             restore: self.restore.clone(),
+            backups: self.backups.clone(),
             ..Observation::default()
         }
     }
@@ -222,7 +253,7 @@ impl World {
                         resource_version: "1".into(),
                         cluster_uuid: uuid,
                         requested_bytes: 1,
-                        deleting: false,
+                        ..Volume::default()
                     });
                 }
             }
@@ -243,6 +274,7 @@ impl World {
                     resource_version: "1".into(),
                     replicas: *replicas,
                     template_hash: template,
+                    spec_hash: String::new(),
                     recovery_attempt: *recovery_attempt,
                     fenced_at: *fenced_at,
                     fenced_seconds: 0,
@@ -261,7 +293,28 @@ impl World {
                 self.record.initialised = true;
             }
             Step::RecordInitialMembers(members) => self.record.initial_members = members.clone(),
-            Step::RecordInitialised => self.record.initialised = true,
+            Step::RecordInitialised => {
+                self.record.initialised = true;
+                self.record.loss = None;
+            }
+            Step::RecordLoss(message) => {
+                self.record.loss = Some(Loss {
+                    message: message.clone(),
+                    ..Loss::default()
+                });
+            }
+            Step::ForgetLoss => self.record.loss = None,
+            Step::StartExport { slot, .. } => {
+                self.places.entry(*slot).or_default().export = JobState::Running;
+            }
+            Step::KeepVolume { slot, uid } => {
+                if let Some(volume) = &mut self.places.entry(*slot).or_default().volume
+                    && volume.uid == *uid
+                {
+                    volume.is_kept = true;
+                }
+            }
+            Step::RecordRestore(backup) => self.begin_anew(backup),
             Step::Initialise { contact, members } => self.initialise(*contact, members),
             Step::StartRestore => {
                 if self.restore == JobState::Absent {
@@ -301,6 +354,24 @@ impl World {
             Step::RestartPod { slot, pod_uid } => {
                 if let Some(pod) = &mut self.places.entry(*slot).or_default().pod
                     && pod.uid == *pod_uid
+                {
+                    pod.deleting = true;
+                }
+            }
+            Step::Discard {
+                slot,
+                volume_uid,
+                pod_uid,
+                ..
+            } => {
+                let place = self.places.entry(*slot).or_default();
+                if let Some(volume) = &mut place.volume
+                    && volume.uid == *volume_uid
+                {
+                    volume.deleting = true;
+                }
+                if let Some(pod) = &mut place.pod
+                    && Some(&pod.uid) == pod_uid.as_ref()
                 {
                     pod.deleting = true;
                 }
@@ -354,9 +425,37 @@ impl World {
                     set.template_hash = template;
                 }
             }
-            // Its Jobs begin at once.
-            Step::WithdrawJob { .. } => {}
+            // Its Jobs begin at once, and it has no use for the others.
+            Step::WithdrawJob { .. } | Step::RecordVolumeGeneration(_) | Step::TakeBackup(_) => {}
         }
+    }
+
+    /// The cluster begins anew from a backup, on other volumes.
+    fn begin_anew(&mut self, backup: &BackupSeen) {
+        self.restore = JobState::Absent;
+        let loss = self.record.loss.get_or_insert_default();
+        if let Some(damaged) = loss.backup.replace(backup.name.clone()) {
+            loss.damaged_backups.insert(damaged);
+            return;
+        }
+        for place in std::mem::take(&mut self.places).into_values() {
+            let holds_data = place
+                .disk
+                .as_ref()
+                .is_some_and(|disk| disk.membership.is_some() && disk.damage.is_none());
+            let stays = place.volume.as_ref().is_some_and(|volume| !volume.deleting);
+            assert!(!(holds_data && stays), "data that could have come back");
+            self.kept.extend(place.volume);
+        }
+        let loss = self.record.loss.clone();
+        self.record = Record {
+            cluster_uuid: self.record.cluster_uuid.clone(),
+            loss,
+            ..Record::default()
+        };
+        self.cluster.volume_generation += 1;
+        self.cluster.bootstrap = Some(bootstrap());
+        (self.membership, self.leader, self.committed) = (None, None, 0);
     }
 
     fn initialise(&mut self, contact: Slot, members: &BTreeMap<Slot, NodeId>) {
@@ -440,6 +539,17 @@ impl World {
         for slot in slots {
             self.tick_place(slot, faulty);
         }
+        let loss = self.record.loss.as_ref();
+        let restoring = loss.and_then(|loss| loss.backup.clone());
+        if self.restore == JobState::Running
+            && restoring.is_some_and(|backup| self.damaged.contains(&backup))
+        {
+            self.restore = JobState::Failed {
+                exit_code: Some(24),
+                message: "the backup is damaged".into(),
+                with_new_identity: false,
+            };
+        }
         if self.restore == JobState::Running && self.random.chance(50) {
             let id = NodeId(1000 + self.fresh());
             let membership = Membership {
@@ -518,6 +628,9 @@ impl World {
             } else if !wanted {
                 pod.deleting = true;
             }
+        }
+        if place.export == JobState::Running && finishes {
+            place.export = JobState::Succeeded(());
         }
         for (allowed, state) in place.jobs.values_mut() {
             if *state == JobState::Running && finishes {
@@ -756,6 +869,10 @@ fn after_any_faults_the_world_converges_or_names_a_decision() {
         }
         let verdict = converge(&mut world);
         assert!(world.initialisations <= 1);
+        assert!(
+            world.kept.iter().all(|volume| volume.is_kept),
+            "a volume without its label"
+        );
         let name = match verdict {
             Verdict::Stalled { reason, .. } => reason.to_string(),
             _ => "Steady".to_owned(),
