@@ -112,6 +112,10 @@ pub(super) struct ServeArguments {
     /// Longest request body.
     #[arg(long, env = "QUADRAFT_MAXIMUM_REQUEST_BYTES", default_value_t = 64 * 1024 * 1024, value_parser = clap::value_parser!(u64).range(1024..=134_217_728))]
     pub(super) maximum_request_bytes: u64,
+    /// How long requests are served after the node was told to stop: it is not ready any more, and whoever
+    /// sends clients to it needs some time to see that.
+    #[arg(long, env = "QUADRAFT_DRAIN_SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=600))]
+    pub(super) drain_seconds: u64,
     /// Longest time that a query may take.
     #[arg(long, env = "QUADRAFT_QUERY_TIMEOUT_MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) query_timeout_ms: u64,

@@ -19,6 +19,7 @@ mod progress;
 mod recover;
 mod restore;
 mod serve;
+mod starting;
 mod verify;
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Progress of commands that read a whole volume, on a terminal.
+//! Progress of whatever reads a whole volume.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,33 +8,57 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::disk::{File, FileLock, FileSystem, OpenMode, SharedFileSystem};
 
-/// A file system that shows how much was read through it.
-#[derive(Debug)]
+type Count = Arc<dyn Fn(u64) + Send + Sync>;
+
+/// A file system that counts how many bytes are read through it.
 pub(super) struct Watched {
     inner: SharedFileSystem,
-    bar: ProgressBar,
+    count: Count,
+    bar: Option<ProgressBar>,
+}
+
+impl std::fmt::Debug for Watched {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Watched").finish_non_exhaustive()
+    }
 }
 
 impl Watched {
-    /// Shows how far reading the volume at `data` is, when it is read `passes` times. What cannot be
-    /// looked at is not counted.
+    /// Shows on a terminal how far reading the volume at `data` is, when it is read `passes` times. What
+    /// cannot be looked at is not counted.
     pub(super) fn reading(inner: &SharedFileSystem, data: &Path, passes: u64) -> SharedFileSystem {
         let bar = super::output_progress(volume_bytes(inner, data) * passes);
+        let shown = bar.clone();
         Arc::new(Self {
             inner: inner.clone(),
-            bar,
+            count: Arc::new(move |bytes| shown.inc(bytes)),
+            bar: Some(bar),
+        })
+    }
+
+    /// Tells `count` of the bytes of each read.
+    pub(super) fn counting(
+        inner: &SharedFileSystem,
+        count: impl Fn(u64) + Send + Sync + 'static,
+    ) -> SharedFileSystem {
+        Arc::new(Self {
+            inner: inner.clone(),
+            count: Arc::new(count),
+            bar: None,
         })
     }
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        self.bar.finish_and_clear();
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
     }
 }
 
 /// Bytes of what is read of a volume: identity, log and snapshots.
-fn volume_bytes(file_system: &SharedFileSystem, data: &Path) -> u64 {
+pub(super) fn volume_bytes(file_system: &SharedFileSystem, data: &Path) -> u64 {
     let mut paths = vec![data.join("superblock"), data.join("vote")];
     for folder in ["log", "snapshots"] {
         paths.extend(file_system.list(&data.join(folder)).unwrap_or_default());
@@ -81,7 +105,7 @@ impl FileSystem for Watched {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn File>> {
         Ok(Box::new(WatchedFile {
             inner: self.inner.open(path, mode)?,
-            bar: self.bar.clone(),
+            count: self.count.clone(),
         }))
     }
 
@@ -122,16 +146,21 @@ impl FileSystem for Watched {
     }
 }
 
-#[derive(Debug)]
 struct WatchedFile {
     inner: Box<dyn File>,
-    bar: ProgressBar,
+    count: Count,
+}
+
+impl std::fmt::Debug for WatchedFile {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.inner.fmt(formatter)
+    }
 }
 
 impl File for WatchedFile {
     fn read_at(&self, buffer: &mut [u8], offset_bytes: u64) -> io::Result<usize> {
         let read = self.inner.read_at(buffer, offset_bytes)?;
-        self.bar.inc(read as u64);
+        (self.count)(read as u64);
         Ok(read)
     }
 

@@ -15,6 +15,7 @@ use super::arguments::ServeArguments;
 use super::bootstrap::{claim_for_new_cluster, initialise, peer_address, unshare};
 use super::database::NodeDatabase;
 use super::gauges;
+use super::starting::{Phase, Start};
 use crate::disk::{FileSystem as _, RealFileSystem, SharedFileSystem};
 use crate::grpc::{self, UnclaimedService};
 use crate::http::{self, HttpOptions};
@@ -101,8 +102,23 @@ pub(super) async fn serve(arguments: ServeArguments) -> ExitCode {
             return error.exit_code();
         }
     };
+    // The ports are there from the beginning, so that whoever looks is told how far the start is. That
+    // they are taken is told when it is known whose the volume is: a second process on it has both.
+    let ports = Ports::listen(&arguments).await;
+    let (start, metrics) = (Start::new(), Metrics::default());
+    let answering = match &ports {
+        Ok(ports) => ports.answer_meanwhile(&start, &metrics),
+        Err(_) => Ok(Answering::default()),
+    };
+    let answering = match answering {
+        Ok(answering) => answering,
+        Err(error) => {
+            output.error(&error);
+            return error.exit_code();
+        }
+    };
     let opened = tokio::select! {
-        opened = open(&options, space_limits(&arguments)) => opened,
+        opened = open(&options, space_limits(&arguments), &start) => opened,
         () = until_true(stop.clone()) => return ExitCode::Success,
     };
     let (volume, report) = match opened {
@@ -126,7 +142,13 @@ pub(super) async fn serve(arguments: ServeArguments) -> ExitCode {
         report.message
     );
     let found = report.clone();
-    match run(arguments, volume, report, stop, &output).await {
+    let front = Front {
+        ports,
+        answering,
+        start,
+        metrics,
+    };
+    match run(arguments, volume, report, front, stop, &output).await {
         Ok(()) => ExitCode::Success,
         Err(ServeError::Retired(retired)) => {
             let refusal = Refusal::new(found, retired.reason(), &retired);
@@ -145,13 +167,16 @@ pub(super) async fn serve(arguments: ServeArguments) -> ExitCode {
 async fn open(
     options: &OpenOptions,
     limits: SpaceLimits,
+    start: &Arc<Start>,
 ) -> Result<Result<(Volume, RecoveryReport), Refusal>, ServeError> {
     loop {
         let options = options.clone();
         let data = options.data.clone();
+        let watched = start.clone();
         let opened = tokio::task::spawn_blocking(move || {
             let file_system: SharedFileSystem = Arc::new(RealFileSystem);
-            open_volume(&file_system, &options)
+            let watched = watched.watched(&file_system, &options.data);
+            open_volume(&watched, &options)
         })
         .await
         .map_err(|error| ServeError::Task(error.to_string()))?;
@@ -161,7 +186,9 @@ async fn open(
                     "the volume cannot be opened on a full disk: {}",
                     report.message
                 );
+                start.enter(Phase::WaitingForSpace);
                 wait_for_space(&data, limits).await;
+                start.enter(Phase::OpeningVolume);
             }
             opened => return Ok(opened),
         }
@@ -192,6 +219,79 @@ fn space_limits(arguments: &ServeArguments) -> SpaceLimits {
         || SpaceLimits::for_segments(arguments.segment_bytes),
         |reserve_bytes| SpaceLimits { reserve_bytes },
     )
+}
+
+/// The ports of clients and of metrics.
+struct Ports {
+    http: TcpListener,
+    metrics: Option<TcpListener>,
+}
+
+impl Ports {
+    async fn listen(arguments: &ServeArguments) -> Result<Self, ServeError> {
+        Ok(Self {
+            http: listen(arguments.listen).await?,
+            metrics: match arguments.metrics_listen {
+                Some(address) => Some(listen(address).await?),
+                None => None,
+            },
+        })
+    }
+
+    /// Has somebody answer on the ports until the node itself does.
+    fn answer_meanwhile(
+        &self,
+        start: &Arc<Start>,
+        metrics: &Metrics,
+    ) -> Result<Answering, ServeError> {
+        let (finish, finished) = watch::channel(false);
+        let mut tasks = Vec::new();
+        for listener in std::iter::once(&self.http).chain(&self.metrics) {
+            let listener = also(listener).map_err(ServeError::Http)?;
+            tasks.push(start.serve(listener, metrics.clone(), finished.clone()));
+        }
+        Ok(Answering {
+            finish: Some(finish),
+            tasks,
+        })
+    }
+}
+
+/// A second listener on the same socket.
+fn also(listener: &TcpListener) -> std::io::Result<TcpListener> {
+    use std::os::fd::AsFd as _;
+    let copy = listener.as_fd().try_clone_to_owned()?;
+    TcpListener::from_std(copy.into())
+}
+
+/// Whoever answers while the node starts.
+#[derive(Default)]
+struct Answering {
+    finish: Option<watch::Sender<bool>>,
+    tasks: Vec<tokio::task::JoinHandle<std::io::Result<()>>>,
+}
+
+impl Answering {
+    /// Leaves the ports to the node.
+    async fn finish(self) -> Result<(), ServeError> {
+        if let Some(finish) = &self.finish {
+            finish.send_replace(true);
+        }
+        for task in self.tasks {
+            task.await
+                .map_err(|error| ServeError::Task(error.to_string()))?
+                .map_err(ServeError::Http)?;
+        }
+        Ok(())
+    }
+}
+
+/// What clients see of the node from its beginning on.
+struct Front {
+    ports: Result<Ports, ServeError>,
+    answering: Answering,
+    start: Arc<Start>,
+    metrics: Metrics,
 }
 
 /// Listens on an address. All addresses of a machine without IPv6 are those of IPv4.
@@ -235,18 +335,31 @@ async fn run(
     arguments: ServeArguments,
     volume: Volume,
     report: RecoveryReport,
+    front: Front,
     stop: watch::Receiver<bool>,
     output: &Output,
 ) -> Result<(), ServeError> {
+    let Front {
+        ports,
+        answering,
+        start,
+        metrics,
+    } = front;
+    let Ports {
+        http: http_listener,
+        metrics: metrics_listener,
+    } = ports?;
     if !arguments.members.is_empty() && !arguments.members.contains(&arguments.listen) {
         return Err(ServeError::NotAMember(arguments.listen));
     }
     let peer_listen = arguments
         .peer_listen
         .unwrap_or_else(|| peer_address(arguments.listen));
+    start.enter(Phase::WaitingForCluster);
     let Some(volume) = claim(&arguments, volume, peer_listen, &stop).await? else {
         return Ok(());
     };
+    start.enter(Phase::JoiningCluster);
     let options = NodeOptions {
         election_timeout_ms: arguments.election_timeout_ms,
         heartbeat_interval_ms: arguments.heartbeat_interval_ms,
@@ -255,11 +368,6 @@ async fn run(
     };
     // The ports come before the core: a peer that asks too early waits instead of failing.
     let peer_listener = listen(peer_listen).await?;
-    let http_listener = listen(arguments.listen).await?;
-    let metrics_listener = match arguments.metrics_listen {
-        Some(address) => Some(listen(address).await?),
-        None => None,
-    };
     let limits = space_limits(&arguments);
     let (node, peer_listener, retirement) =
         start_node(volume, report, limits, options, peer_listener).await?;
@@ -277,7 +385,7 @@ async fn run(
     let scrubbing =
         start_scrubbing(&node, scrub_options(&arguments)).map_err(ServeError::Thread)?;
 
-    let metrics = Metrics::default();
+    answering.finish().await?;
     metrics.register(|registry| gauges::register(registry, node.clone()));
     let (finish, finished) = watch::channel(false);
     let peers = tokio::spawn(grpc::serve(
@@ -294,7 +402,7 @@ async fn run(
     );
 
     let ended = tokio::select! {
-        () = until_true(stop) => {
+        () = drained(&arguments, &node, stop) => {
             tracing::info!("stopping");
             node.stop(TRANSFER_DEADLINE).await;
             Ok(())
@@ -333,6 +441,19 @@ async fn run(
     ended
 }
 
+/// Is ready when the node was told to stop and has served on for as long as it is to.
+async fn drained(arguments: &ServeArguments, node: &Node, stop: watch::Receiver<bool>) {
+    until_true(stop).await;
+    let drain = Duration::from_secs(arguments.drain_seconds);
+    if drain.is_zero() {
+        return;
+    }
+    let told = tokio::time::Instant::now();
+    tracing::info!(drain_seconds = arguments.drain_seconds, "leaving");
+    node.leave(TRANSFER_DEADLINE.min(drain)).await;
+    tokio::time::sleep_until(told + drain).await;
+}
+
 /// An evaluation that cannot be stopped and takes all memory ends the process before the kernel does.
 fn end_when_an_evaluation_runs_away(node: &Arc<Node>, output: &Output) {
     let (node, output) = (Arc::downgrade(node), output.clone());
@@ -362,16 +483,7 @@ async fn start_node(
     listener: TcpListener,
 ) -> Result<(Arc<Node>, TcpListener, Retirement), ServeError> {
     let prepared = PreparedNode::new(volume, report, limits)?;
-    let copy = listener
-        .into_std()
-        .and_then(|listener| Ok((listener.try_clone()?, listener)))
-        .and_then(|(copy, listener)| {
-            Ok((
-                TcpListener::from_std(copy)?,
-                TcpListener::from_std(listener)?,
-            ))
-        });
-    let (copy, listener) = copy.map_err(ServeError::Http)?;
+    let copy = also(&listener).map_err(ServeError::Http)?;
     let (finish, finished) = watch::channel(false);
     let serving = tokio::spawn(grpc::serve_repair(
         prepared.repair_source(),

@@ -18,6 +18,7 @@ mod query;
 mod router;
 mod server;
 mod sparql;
+mod starting;
 mod update;
 
 #[cfg(any(test, fuzzing))]
@@ -32,3 +33,4 @@ pub use database::{Committed, Consistency, Database, ReadFailure, ReadPoint, Wri
 pub use options::HttpOptions;
 pub use router::{metrics_router, router};
 pub use server::serve;
+pub use starting::{Starting, starting_router};

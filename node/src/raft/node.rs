@@ -105,6 +105,8 @@ pub struct Node {
     space: Space,
     options: NodeOptions,
     report: RecoveryReport,
+    /// Nobody new is to be sent here.
+    leaving: AtomicBool,
     stopping: AtomicBool,
     divergences: Mutex<Vec<v1::Divergence>>,
     scrub: OnceLock<Arc<dyn ShowsScrub>>,
@@ -319,6 +321,7 @@ impl PreparedNode {
             writer,
             options,
             report: self.report,
+            leaving: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             divergences: Mutex::default(),
             scrub: OnceLock::new(),
@@ -418,9 +421,9 @@ impl Node {
         StopReason::CoreStopped(error)
     }
 
-    /// Takes no more requests, hands leadership away if it can, and stops the core.
-    pub async fn stop(&self, deadline: Duration) {
-        self.stopping.store(true, Ordering::SeqCst);
+    /// Is not ready any more, and hands leadership away if it can. Whoever comes nevertheless is served.
+    pub async fn leave(&self, deadline: Duration) {
+        self.leaving.store(true, Ordering::SeqCst);
         if self.is_leader() {
             match self.transfer_leadership(None, deadline).await {
                 Ok((leader, term)) => {
@@ -429,6 +432,12 @@ impl Node {
                 Err(error) => tracing::info!(%error, "leadership is not handed on"),
             }
         }
+    }
+
+    /// Takes no more requests, hands leadership away if it can, and stops the core.
+    pub async fn stop(&self, deadline: Duration) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.leave(deadline).await;
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "the Raft core did not stop cleanly");
         }
@@ -458,6 +467,12 @@ impl Node {
         &self.report
     }
 
+    /// Whether nobody new is to be sent here.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::SeqCst)
+    }
+
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
@@ -482,8 +497,13 @@ impl Node {
             .divergences
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        divergences.retain(|known| known.node_id != divergence.node_id);
-        divergences.push(divergence);
+        // The first difference is kept: what differs later follows from it.
+        if divergences
+            .iter()
+            .all(|known| known.node_id != divergence.node_id)
+        {
+            divergences.push(divergence);
+        }
     }
 
     pub(crate) fn raft(&self) -> &openraft::Raft<TypeConfig, StateMachine> {

@@ -89,6 +89,9 @@ impl Node {
         if self.is_stopping() {
             return Err("the node is stopping".to_owned());
         }
+        if self.is_leaving() {
+            return Err("the node is about to stop".to_owned());
+        }
         if let Err(error) = &metrics.running_state {
             return Err(format!("the Raft core has stopped: {error}"));
         }

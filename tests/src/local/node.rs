@@ -160,6 +160,25 @@ impl LocalNode {
         Ok(())
     }
 
+    /// SIGTERM: tells the process to end in its own time.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    pub async fn terminate(&self) -> io::Result<()> {
+        let process = self
+            .process_id()
+            .ok_or_else(|| io::Error::other("the node does not run"))?
+            .to_string();
+        let status = Command::new("kill")
+            .args(["-TERM", &process])
+            .status()
+            .await?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(io::Error::other("the process cannot be told to end"))
+    }
+
     /// Whether the process has ended by itself, and if so, with which exit code.
     ///
     /// # Errors

@@ -1,0 +1,216 @@
+//! What nodes say and do before they serve, and from when they are told to stop until they have.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use quadraft_tests::local::{LocalNode, free_ports};
+use serde_json::Value;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A client that makes a connection for each request.
+fn visitor() -> reqwest::Client {
+    reqwest::Client::builder()
+        .no_proxy()
+        .pool_max_idle_per_host(0)
+        .timeout(Duration::from_secs(10))
+        .build()
+        .unwrap()
+}
+
+async fn get(node: &LocalNode, path: &str) -> Option<(u16, Value)> {
+    let answer = visitor().get(node.url(path)).send().await.ok()?;
+    let status = answer.status().as_u16();
+    let text = answer.text().await.ok()?;
+    Some((status, serde_json::from_str(&text).unwrap_or(Value::Null)))
+}
+
+async fn update(node: &LocalNode, text: String) -> Result<(), String> {
+    let answer = visitor()
+        .post(node.url("/update"))
+        .header("content-type", "application/sparql-update")
+        .body(text)
+        .send()
+        .await
+        .map_err(|error| format!("{error:?}"))?;
+    if answer.status() == 204 {
+        return Ok(());
+    }
+    Err(format!(
+        "{}: {}",
+        answer.status(),
+        answer.text().await.unwrap_or_default()
+    ))
+}
+
+async fn until<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+    let until = Instant::now() + MINUTE;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < until, "{what} never came");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_waits_for_its_cluster_says_so_on_its_ports() {
+    let folder = tempfile::tempdir().unwrap();
+    let ports = free_ports(2);
+    let members = format!("127.0.0.1:{},127.0.0.1:{}", ports[0], ports[1]);
+    let arguments = ["--members", &members];
+    let mut second = LocalNode::new(folder.path().join("second"), ports[1], &arguments);
+    second.start().unwrap();
+    let status = until("the phase", async || {
+        let (code, status) = get(&second, "/status").await?;
+        (code == 200 && status["starting"]["phase"] == "waiting_for_cluster").then_some(status)
+    })
+    .await;
+    assert_eq!(status["ready"], false);
+    assert_eq!(get(&second, "/livez").await.unwrap().0, 200);
+    for path in ["/readyz", "/query?query=ASK%7B%7D"] {
+        let (code, document) = get(&second, path).await.unwrap();
+        assert_eq!(
+            (code, &document["error"]),
+            (503, &Value::from("starting")),
+            "{path}"
+        );
+    }
+    assert_eq!(get(&second, "/metrics").await.unwrap().0, 200);
+    let mut first = LocalNode::new(folder.path().join("first"), ports[0], &arguments);
+    first.start().unwrap();
+    for node in [&first, &second] {
+        node.wait_ready().await.unwrap();
+        assert_eq!(
+            get(node, "/status").await.unwrap().1["starting"],
+            Value::Null
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_opens_its_volume_says_how_far_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_ports(1)[0];
+    let arguments = ["--snapshot-after-entries", "1000000"];
+    let mut node = LocalNode::new(folder.path().join("data"), port, &arguments);
+    node.start().unwrap();
+    node.wait_ready().await.unwrap();
+    let text = "x".repeat(4 << 20);
+    for number in 0..30 {
+        update(
+            &node,
+            format!("INSERT DATA {{ <u:a> <u:b> \"{number}{text}\" }}"),
+        )
+        .await
+        .unwrap();
+    }
+    node.kill().await.unwrap();
+    node.start().unwrap();
+    let (read, total) = until("a start that has begun and not ended", async || {
+        let (_, status) = get(&node, "/status").await?;
+        assert_ne!(
+            status["ready"], true,
+            "it was not seen while it opened its volume"
+        );
+        let bytes = |name: &str| status["starting"][name].as_u64();
+        let (read, total) = (bytes("read_bytes")?, bytes("total_bytes")?);
+        (0 < read && read < total).then_some((read, total))
+    })
+    .await;
+    assert!(total > 100 << 20, "{read} of {total}");
+    node.wait_ready().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_told_to_stop_is_not_ready_and_serves_on_for_as_long_as_it_is_to() {
+    const DRAIN: Duration = Duration::from_secs(3);
+    let folder = tempfile::tempdir().unwrap();
+    let ports = free_ports(3);
+    let members: Vec<String> = ports
+        .iter()
+        .map(|port| format!("127.0.0.1:{port}"))
+        .collect();
+    let members = members.join(",");
+    let arguments = ["--members", &members, "--drain-seconds", "3"];
+    let mut nodes = Vec::new();
+    for port in ports {
+        let mut node = LocalNode::new(folder.path().join(port.to_string()), port, &arguments);
+        node.start().unwrap();
+        nodes.push(node);
+    }
+    for node in &nodes {
+        node.wait_ready().await.unwrap();
+    }
+    let leads = until("a leader", async || {
+        for (index, node) in nodes.iter().enumerate() {
+            let (_, status) = get(node, "/status").await?;
+            if status["role"] == "leader" {
+                return Some(index);
+            }
+        }
+        None
+    })
+    .await;
+    let mut leader = nodes.remove(leads);
+    let url = leader.url("/update");
+    let stopped = Arc::new(AtomicBool::new(false));
+    let writing = tokio::spawn({
+        let stopped = stopped.clone();
+        async move {
+            let mut answers: Vec<(Instant, Result<u16, String>)> = Vec::new();
+            for number in 0.. {
+                if stopped.load(Ordering::SeqCst) {
+                    break;
+                }
+                let answer = visitor()
+                    .post(&url)
+                    .header("content-type", "application/sparql-update")
+                    .body(format!("INSERT DATA {{ <u:a> <u:b> {number} }}"))
+                    .send()
+                    .await;
+                let answer = answer
+                    .map(|answer| answer.status().as_u16())
+                    .map_err(|error| format!("{error:?}"));
+                answers.push((Instant::now(), answer));
+            }
+            answers
+        }
+    });
+    until("some writes", async || {
+        let (_, status) = get(&leader, "/status").await?;
+        (status["quads"].as_u64()? > 20).then_some(())
+    })
+    .await;
+    let told = Instant::now();
+    leader.terminate().await.unwrap();
+    until("not being ready", async || {
+        let (code, _) = get(&leader, "/readyz").await?;
+        (code == 503).then_some(())
+    })
+    .await;
+    assert!(told.elapsed() < DRAIN, "{:?}", told.elapsed());
+    let code = leader.ended(MINUTE).await.unwrap();
+    let took = told.elapsed();
+    stopped.store(true, Ordering::SeqCst);
+    assert_eq!(code, Some(0));
+    assert!(took >= DRAIN, "{took:?}");
+    // Whoever came while it was still there was served; leadership had gone on meanwhile.
+    let (mut served, mut refused) = (0, Vec::new());
+    for (time, answer) in writing.await.unwrap() {
+        match answer {
+            Ok(204) => served += usize::from(time > told),
+            other if time < told + DRAIN => refused.push((time.duration_since(told), other)),
+            _ => {}
+        }
+    }
+    assert!(refused.is_empty(), "{refused:?}");
+    assert!(
+        served > 20,
+        "{served} writes were served after it was told to stop"
+    );
+}
