@@ -168,3 +168,40 @@ async fn a_single_node_on_a_full_disk_serves_reads_and_goes_on_with_space() {
 async fn three_nodes_on_full_disks_refuse_writes_wherever_they_enter() {
     survive(3).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_takes_no_room_on_the_volume() {
+    let Some((nodes, disk, folder)) = start(1).await else {
+        return;
+    };
+    let node = &nodes[0];
+    // Four megabytes that nothing compresses: more than will be left.
+    for number in 0..8 {
+        let text: String = (0..32 * 1024)
+            .map(|_| format!("{:016x}", rand::random::<u64>()))
+            .collect();
+        let update = format!("INSERT DATA {{ <u:a> <u:large> \"{number}{text}\" }}");
+        let answer = reqwest::Client::new()
+            .post(node.url("/update"))
+            .header("content-type", "application/sparql-update")
+            .body(update)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), 204);
+    }
+    disk.fill().unwrap();
+    wait_short(&nodes, true).await;
+    let url = format!("file://{}/backup", folder.path().display());
+    let peer = node.peer_address();
+    let backup = run_node(&["backup", "--from", &peer, "--to", &url])
+        .await
+        .unwrap();
+    assert_eq!(backup.exit_code, Some(0), "{}", backup.log);
+    assert!(
+        backup.report["bytes"].as_u64().unwrap() > 4 << 20,
+        "{}",
+        backup.report
+    );
+    assert_eq!(backup.report["digest"], node.status().await.unwrap().digest);
+}

@@ -1,6 +1,7 @@
 //! Administration: what the operator and the command line ask of a node.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,7 +9,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use quadraft_protocol::v1;
 use quadraft_protocol::v1::admin_server::Admin;
-use tokio::io::AsyncReadExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::describe::describe;
 use crate::identity::SuperblockFile;
 use crate::raft::{MembershipFailure, MembershipStep, Node, addresses, membership_message_of};
+use crate::state::SnapshotSummary;
 
 const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(600);
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -268,31 +269,28 @@ impl Admin for AdminService {
                 "this node has applied index {applied}, the backup wants {minimum}"
             )));
         }
-        // A snapshot of its own, in a file that has no name: it vanishes with the call, however
-        // that ends.
+        // From the store as it is read, without a copy on the volume: a volume that is mostly full has no
+        // room for one.
         let node = self.node.clone();
-        let (file, summary) = tokio::task::spawn_blocking(move || {
-            let mut file = tempfile::tempfile_in(node.data())?;
-            let mut writer = std::io::BufWriter::with_capacity(1024 * 1024, &mut file);
-            let summary = node
-                .state()
-                .write_snapshot(&mut writer)
-                .map_err(std::io::Error::other)?;
-            std::io::Write::flush(&mut writer)?;
-            drop(writer);
-            std::io::Seek::rewind(&mut file)?;
-            Ok::<_, std::io::Error>((file, summary))
-        })
-        .await
-        .map_err(|error| Status::internal(error.to_string()))?
-        .map_err(|error| Status::unavailable(format!("failed to take the snapshot: {error}")))?;
-        let total_bytes = file
-            .metadata()
-            .map_err(|error| Status::internal(error.to_string()))?
-            .len();
+        let (sender, receiver) = mpsc::channel(8);
+        tokio::task::spawn_blocking(move || stream_state(&node, &sender));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+type BackupSender = mpsc::Sender<Result<v1::BackupResponse, Status>>;
+
+fn backup_part(part: v1::backup_response::Part) -> v1::BackupResponse {
+    v1::BackupResponse { part: Some(part) }
+}
+
+/// Sends one consistent state, its header first, until that is done or nobody takes it any more.
+fn stream_state(node: &Node, sender: &BackupSender) {
+    use v1::backup_response::Part;
+    let header = |summary: &SnapshotSummary, total_bytes| {
         let header = v1::backup_response::Header {
-            cluster_uuid: self.node.cluster_uuid().to_string(),
-            node_id: self.node.node_id().0,
+            cluster_uuid: node.cluster_uuid().to_string(),
+            node_id: node.node_id().0,
             log_id: summary.status.applied.map(|position| v1::LogId {
                 term: position.term,
                 index: position.index,
@@ -301,36 +299,50 @@ impl Admin for AdminService {
             quads: summary.status.quads,
             total_bytes,
         };
-        let (sender, receiver) = mpsc::channel(8);
-        tokio::spawn(stream_file(tokio::fs::File::from_std(file), header, sender));
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        // That nobody takes it shows at the first piece of data.
+        let _ = sender.blocking_send(Ok(backup_part(Part::Header(header))));
+    };
+    let mut pieces = BackupPieces {
+        sender,
+        piece: Vec::with_capacity(CHUNK_BYTES),
+    };
+    let written = node.state().write_measured_snapshot(header, &mut pieces);
+    let ended = written
+        .map_err(|error| error.to_string())
+        .and_then(|_| pieces.flush().map_err(|error| error.to_string()));
+    if let Err(error) = ended {
+        let status = Status::unavailable(format!("failed to read the state: {error}"));
+        // Whoever has hung up does not want to know.
+        let _ = sender.blocking_send(Err(status));
     }
 }
 
-async fn stream_file(
-    mut file: tokio::fs::File,
-    header: v1::backup_response::Header,
-    sender: mpsc::Sender<Result<v1::BackupResponse, Status>>,
-) {
-    use v1::backup_response::Part;
-    let part = |part| Ok(v1::BackupResponse { part: Some(part) });
-    if sender.send(part(Part::Header(header))).await.is_err() {
-        return;
-    }
-    loop {
-        let mut buffer = vec![0; CHUNK_BYTES];
-        let message = match file.read(&mut buffer).await {
-            Ok(0) => return,
-            Ok(count) => {
-                buffer.truncate(count);
-                part(Part::Data(Bytes::from(buffer)))
-            }
-            Err(error) => Err(Status::data_loss(error.to_string())),
-        };
-        let failed = message.is_err();
-        if sender.send(message).await.is_err() || failed {
-            return;
+/// Sends what is written to it, in pieces.
+struct BackupPieces<'a> {
+    sender: &'a BackupSender,
+    piece: Vec<u8>,
+}
+
+impl Write for BackupPieces<'_> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let room = CHUNK_BYTES - self.piece.len();
+        let taken = buffer.len().min(room);
+        self.piece.extend_from_slice(&buffer[..taken]);
+        if taken == room {
+            self.flush()?;
         }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.piece.is_empty() {
+            return Ok(());
+        }
+        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(CHUNK_BYTES));
+        let data = v1::backup_response::Part::Data(Bytes::from(piece));
+        self.sender
+            .blocking_send(Ok(backup_part(data)))
+            .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
     }
 }
 

@@ -358,12 +358,35 @@ impl State {
 
     /// Writes all of one consistent state while entries go on being applied.
     pub fn write_snapshot(&self, out: &mut dyn Write) -> Result<SnapshotSummary, StateError> {
+        self.write_measured(None, out)
+    }
+
+    /// As [`Self::write_snapshot`], for whoever has to know before how many bytes it will be: `measured` is
+    /// told. The state is read twice, and kept nowhere in between.
+    pub fn write_measured_snapshot(
+        &self,
+        mut measured: impl FnMut(&SnapshotSummary, u64),
+        out: &mut dyn Write,
+    ) -> Result<SnapshotSummary, StateError> {
+        self.write_measured(Some(&mut measured), out)
+    }
+
+    fn write_measured(
+        &self,
+        measured: Option<&mut Measured<'_>>,
+        out: &mut dyn Write,
+    ) -> Result<SnapshotSummary, StateError> {
         let view = self.view();
         let reading = view.read()?;
         view.generation.noting(|| {
             let requests = records::read_all(reading.transaction())?
                 .map(|records| records.requests)
                 .unwrap_or_default();
+            if let Some(measured) = measured {
+                let mut counted = Counted::default();
+                let summary = snapshot::write(&reading, &requests, &mut counted)?;
+                measured(&summary, counted.bytes);
+            }
             snapshot::write(&reading, &requests, out)
         })
     }
@@ -538,4 +561,24 @@ fn check_quads(reading: &Reading<'_>) -> Result<(), StateError> {
         )));
     }
     Ok(())
+}
+
+/// Who is told what a snapshot holds and how many bytes it is.
+type Measured<'a> = dyn FnMut(&SnapshotSummary, u64) + 'a;
+
+/// Counts bytes and keeps none.
+#[derive(Debug, Default)]
+struct Counted {
+    bytes: u64,
+}
+
+impl Write for Counted {
+    fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
+        self.bytes += buffer.len() as u64;
+        Ok(buffer.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
