@@ -9,6 +9,7 @@ use crate::disk::{
     FileSystem, OpenMode, SharedFileSystem, quarantine, read_exact_at, remove_durably,
     write_durably,
 };
+use crate::position::LogPosition;
 use crate::snapshots::{SnapshotError, SnapshotFile, Snapshots};
 use crate::state::{State, StateError};
 
@@ -42,15 +43,17 @@ impl DerivedError {
     }
 }
 
-/// Opens the newest whole snapshot; damaged ones go to quarantine.
+/// Opens the newest snapshot; damaged ones go to quarantine. One whose position is covered is not needed
+/// now, and its beginning is enough.
 pub(crate) fn open_snapshots(
     file_system: &SharedFileSystem,
     data: &Path,
+    covers: impl Fn(Option<LogPosition>) -> bool,
     report: &mut RecoveryReport,
 ) -> Result<(Snapshots, Option<SnapshotFile>), DerivedError> {
     let snapshots = Snapshots::open(file_system, data)?;
     snapshots.remove_unfinished()?;
-    let (newest, damaged) = snapshots.newest()?;
+    let (newest, damaged) = snapshots.newest_unless_covered(covers)?;
     for path in damaged {
         report.corrupted_files.push(path.display().to_string());
         move_away(file_system.as_ref(), data, &path, report)?;

@@ -1,4 +1,4 @@
-//! Opening a volume: identity, vote, log, snapshot and store, in this order.
+//! Opening a volume: identity, vote, log, store and snapshot, in this order.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -128,9 +128,13 @@ pub fn open_volume(
         };
         Refusal::new(report.clone(), reason, error)
     };
-    let (snapshots, mut snapshot) = open_snapshots(file_system, data, &mut report)
-        .map_err(|error| derived_error(&report, &error))?;
     let state = open_store(file_system.as_ref(), options, &mut report)
+        .map_err(|error| derived_error(&report, &error))?;
+    // A store and a log that reach as far as the snapshot need nothing of it: see `judge`.
+    let covers = |position: Option<LogPosition>| {
+        position.is_some() && state.applied() >= position && log.contents.last() >= position
+    };
+    let (snapshots, mut snapshot) = open_snapshots(file_system, data, covers, &mut report)
         .map_err(|error| derived_error(&report, &error))?;
 
     let membership = known_membership(&log, &state, snapshot.as_ref());

@@ -11,7 +11,7 @@ use crate::disk::{
 };
 use crate::planted::{Bug, is_planted};
 use crate::position::LogPosition;
-use crate::state::{SnapshotSummary, State, StateError, verify_snapshot};
+use crate::state::{SnapshotSummary, State, StateError, read_snapshot_summary, verify_snapshot};
 
 /// Bytes of a snapshot that are read at once while it is checked.
 const CHECKED_BYTES: usize = 256 * 1024;
@@ -22,6 +22,8 @@ pub(crate) struct SnapshotFile {
     file_system: SharedFileSystem,
     path: Arc<PathBuf>,
     summary: Arc<SnapshotSummary>,
+    /// Whether all of it was read, and not its beginning alone: then the whole summary is known.
+    is_read: bool,
     /// Who writes another one should this be damaged; none before the node runs.
     keeper: Weak<SnapshotKeeper>,
 }
@@ -36,6 +38,14 @@ pub(crate) enum SnapshotCheck {
 impl SnapshotFile {
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether this is what was read of the whole file.
+    fn is_told_by(&self, read: &SnapshotSummary) -> bool {
+        if self.is_read {
+            return *read == *self.summary;
+        }
+        read.status == self.summary.status && read.bytes == self.summary.bytes
     }
 
     /// Its bytes. Whoever reads them can do so to the end, even if the file is removed meanwhile.
@@ -207,6 +217,40 @@ impl Snapshots {
         Ok((None, damaged))
     }
 
+    /// As [`Self::newest`], but a snapshot that nobody needs now, because what `covers` its position is
+    /// there, is not read further than its beginning: scrubbing reads the rest.
+    pub(crate) fn newest_unless_covered(
+        &self,
+        covers: impl Fn(Option<LogPosition>) -> bool,
+    ) -> Result<(Option<SnapshotFile>, Vec<PathBuf>), SnapshotError> {
+        if let Some(path) = self.list()?.0.first()
+            && let Ok(snapshot) = self.look(path)
+            && covers(snapshot.summary.status.applied)
+        {
+            return Ok((Some(snapshot), Vec::new()));
+        }
+        self.newest()
+    }
+
+    /// Reads the beginning of a snapshot.
+    fn look(&self, path: &Path) -> Result<SnapshotFile, SnapshotError> {
+        let file = self
+            .file_system
+            .open(path, OpenMode::Read)
+            .map_err(Self::io("open", path))?;
+        let bytes = file.length_bytes().map_err(Self::io("read", path))?;
+        let mut reader = BufReader::new(FileStream::new(file));
+        let summary = read_snapshot_summary(&mut reader)
+            .map_err(|source| SnapshotError::state(path, source))?;
+        Ok(SnapshotFile {
+            file_system: self.file_system.clone(),
+            path: Arc::new(path.to_owned()),
+            summary: Arc::new(SnapshotSummary { bytes, ..summary }),
+            is_read: false,
+            keeper: Weak::new(),
+        })
+    }
+
     /// Removes what a crash left unfinished.
     pub(crate) fn remove_unfinished(&self) -> Result<(), SnapshotError> {
         for path in self.list()?.1 {
@@ -232,6 +276,7 @@ impl Snapshots {
             file_system: self.file_system.clone(),
             path: Arc::new(path.to_owned()),
             summary: Arc::new(summary),
+            is_read: true,
             keeper: Weak::new(),
         })
     }
@@ -250,7 +295,7 @@ impl Snapshots {
         let verified = verify_snapshot(&mut BufReader::with_capacity(CHECKED_BYTES, &mut stream));
         Ok(match verified {
             _ if stream.is_interrupted() => return Err(Interrupted),
-            Ok(summary) if summary == *snapshot.summary => SnapshotCheck::Whole,
+            Ok(summary) if snapshot.is_told_by(&summary) => SnapshotCheck::Whole,
             Ok(_) => SnapshotCheck::Damaged("it holds another state than was written".to_owned()),
             // Whatever the reason, a snapshot that the disk does not give is of no use.
             Err(error) => SnapshotCheck::Damaged(error.to_string()),
@@ -361,6 +406,7 @@ impl Snapshots {
             file_system: self.file_system.clone(),
             path: Arc::new(path),
             summary: Arc::new(summary),
+            is_read: true,
             keeper: Weak::new(),
         })
     }
@@ -384,5 +430,46 @@ impl Snapshots {
             }
         }
         self.sync()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::FileExt as _;
+
+    use super::*;
+    use crate::disk::{RealFileSystem, Unthrottled};
+
+    #[test]
+    fn of_a_snapshot_that_nobody_needs_the_beginning_is_read_and_scrubbing_reads_the_rest() {
+        let folder = tempfile::tempdir().unwrap();
+        let file_system: SharedFileSystem = Arc::new(RealFileSystem);
+        let snapshots = Snapshots::open(&file_system, folder.path()).unwrap();
+        let state = State::in_memory().unwrap();
+        let built = snapshots.build(&state).unwrap();
+        let (found, _) = snapshots.newest_unless_covered(|_| true).unwrap();
+        let found = found.unwrap();
+        assert_eq!(found.summary().status, built.summary().status);
+        assert_eq!(found.summary().bytes, built.summary().bytes);
+        let checked = snapshots.check(&found, &mut Unthrottled).unwrap();
+        assert_eq!(checked, SnapshotCheck::Whole);
+
+        let file = std::fs::File::options()
+            .write(true)
+            .open(built.path())
+            .unwrap();
+        file.write_all_at(b"?", built.summary().bytes - 1).unwrap();
+        let (found, damaged) = snapshots.newest_unless_covered(|_| true).unwrap();
+        assert!(damaged.is_empty());
+        let checked = snapshots.check(&found.unwrap(), &mut Unthrottled).unwrap();
+        assert!(matches!(checked, SnapshotCheck::Damaged(_)), "{checked:?}");
+        // Whoever needs it is told.
+        let (found, damaged) = snapshots.newest_unless_covered(|_| false).unwrap();
+        assert!(found.is_none() && damaged == [built.path().to_owned()]);
+        // A beginning that cannot be read is damage at once.
+        file.write_all_at(b"????????", 0).unwrap();
+        let (found, damaged) = snapshots.newest_unless_covered(|_| true).unwrap();
+        assert!(found.is_none() && damaged.len() == 1);
     }
 }
