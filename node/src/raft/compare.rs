@@ -1,5 +1,6 @@
 //! Replicas compare their digests continually: at an equal index they must be equal.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,16 +15,18 @@ const CALL_DEADLINE: Duration = Duration::from_secs(2);
 /// and reported, never repaired silently.
 pub fn start_comparing(node: Arc<Node>) {
     tokio::spawn(async move {
+        let mut equal = BTreeMap::new();
         let mut interval = tokio::time::interval(INTERVAL);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !node.is_stopping() {
             interval.tick().await;
-            compare_with_leader(&node).await;
+            compare_with_leader(&node, &mut equal).await;
         }
     });
 }
 
-async fn compare_with_leader(node: &Node) {
+/// `equal` has the last index at which this node was equal to each leader.
+async fn compare_with_leader(node: &Node, equal: &mut BTreeMap<u64, u64>) {
     let Some((leader, address)) = node.leader() else {
         return;
     };
@@ -52,7 +55,9 @@ async fn compare_with_leader(node: &Node) {
     else {
         return;
     };
-    if digest != own {
+    if digest == own {
+        equal.insert(leader, applied.index);
+    } else {
         tracing::error!(
             leader = %NodeId(leader),
             index = applied.index,
@@ -65,6 +70,7 @@ async fn compare_with_leader(node: &Node) {
             log_index: applied.index,
             own_digest: own,
             other_digest: digest,
+            equal_log_index: equal.get(&leader).copied().unwrap_or(0),
         });
     }
 }

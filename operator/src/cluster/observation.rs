@@ -332,13 +332,24 @@ pub struct Node {
     pub membership: Option<Membership>,
     /// On the leader: how far each member's log matches.
     pub matching: BTreeMap<NodeId, u64>,
-    /// Nodes whose digest differed at an equal index.
-    pub diverged_from: BTreeSet<NodeId>,
+    /// Nodes whose digest differed at an equal index, and where.
+    pub diverged_from: BTreeMap<NodeId, Divergence>,
     /// Log ids of entries that the node cannot read and that no peer has given it yet.
     pub unreadable: Vec<String>,
     /// Bytes left on its disk, when they are so few that it takes no writes.
     pub short_of_space: Option<u64>,
     pub recovery: Option<RecoveryFindings>,
+}
+
+/// Where two nodes were found to have different data.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Divergence {
+    pub log_index: u64,
+    /// The digest of the node that says so.
+    pub own_digest: String,
+    pub other_digest: String,
+    /// The last index at which they were compared and found equal; 0 when there was none.
+    pub equal_log_index: u64,
 }
 
 /// Raft's own configuration.

@@ -18,8 +18,8 @@ use quadraft_protocol::{
 };
 
 use super::observation::{
-    BackupSeen, JobEnd, JobState, Loss, Mark, Membership, Node, Observation, Pod, Record,
-    RecoveryFindings, RestoreFindings, Role, Slot, StatefulSetState, Termination, Volume,
+    BackupSeen, Divergence, JobEnd, JobState, Loss, Mark, Membership, Node, Observation, Pod,
+    Record, RecoveryFindings, RestoreFindings, Role, Slot, StatefulSetState, Termination, Volume,
     WaitingJob,
 };
 use super::validate::ValidatedCluster;
@@ -660,7 +660,15 @@ fn node(cluster: &ValidatedCluster, answer: v1::StatusResponse) -> Node {
         diverged_from: answer
             .divergences
             .iter()
-            .map(|divergence| NodeId(divergence.node_id))
+            .map(|found| {
+                let divergence = Divergence {
+                    log_index: found.log_index,
+                    own_digest: found.own_digest.clone(),
+                    other_digest: found.other_digest.clone(),
+                    equal_log_index: found.equal_log_index,
+                };
+                (NodeId(found.node_id), divergence)
+            })
             .collect(),
         unreadable: answer
             .unreadable

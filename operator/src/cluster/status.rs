@@ -741,14 +741,42 @@ fn unreadable_entries(observation: &Observation) -> String {
     members.collect::<Vec<_>>().join("; ")
 }
 
+/// Two nodes that have different data: by their own word, with where they differed first and where they
+/// were equal last; or as they are now.
 fn format_divergence(observation: &Observation, one: NodeId, other: NodeId) -> String {
     let nodes = health::nodes_by_id(observation);
-    let side = |id: NodeId| match nodes.get(&id) {
-        Some((slot, node)) => format!(
-            "slot {slot} (node {id}) has digest {} at index {}",
-            node.digest, node.applied_index
-        ),
+    let name = |id: NodeId| match nodes.get(&id) {
+        Some((slot, _)) => format!("slot {slot} (node {id})"),
         None => format!("node {id}"),
+    };
+    let told = [(one, other), (other, one)]
+        .into_iter()
+        .find_map(|(teller, about)| {
+            let found = nodes.get(&teller)?.1.diverged_from.get(&about)?;
+            Some((teller, about, found))
+        });
+    if let Some((teller, about, found)) = told {
+        let equal = match found.equal_log_index {
+            0 => "they were not found equal before".to_owned(),
+            index => format!("they were equal at index {index}"),
+        };
+        return format!(
+            "{} has digest {} and {} has {} at index {}; {equal}",
+            name(teller),
+            found.own_digest,
+            name(about),
+            found.other_digest,
+            found.log_index
+        );
+    }
+    let side = |id: NodeId| match nodes.get(&id) {
+        Some((_, node)) => format!(
+            "{} has digest {} at index {}",
+            name(id),
+            node.digest,
+            node.applied_index
+        ),
+        None => name(id),
     };
     format!("{} and {}", side(one), side(other))
 }
@@ -791,5 +819,55 @@ mod tests {
         assert_eq!(unready.members[0].applied_index, Some(4));
         // And nothing new is never written.
         assert_eq!(rarely(&first, next(1, true), at(600)), first);
+    }
+
+    #[test]
+    fn a_divergence_says_where_the_two_differ_and_where_they_were_equal() {
+        use super::super::observation::{Divergence, Node};
+        let node = |id: u64| Node {
+            node_id: NodeId(id),
+            digest: format!("digest of {id} now"),
+            applied_index: 90,
+            ..Node::default()
+        };
+        let mut observation = Observation::default();
+        for (slot, id) in [(0, 1), (1, 2)] {
+            let seen = SlotObservation {
+                node: Some(node(id)),
+                ..SlotObservation::default()
+            };
+            observation.slots.insert(slot, seen);
+        }
+        let now = format_divergence(&observation, NodeId(1), NodeId(2));
+        assert!(
+            now.contains("digest of 1 now") && now.contains("index 90"),
+            "{now}"
+        );
+        let divergence = Divergence {
+            log_index: 40,
+            own_digest: "aa".to_owned(),
+            other_digest: "bb".to_owned(),
+            equal_log_index: 30,
+        };
+        let teller = observation
+            .slots
+            .get_mut(&1)
+            .unwrap()
+            .node
+            .as_mut()
+            .unwrap();
+        teller.diverged_from.insert(NodeId(1), divergence);
+        let told = format_divergence(&observation, NodeId(1), NodeId(2));
+        let id = |id: u64| NodeId(id).to_string();
+        for word in [
+            "aa",
+            "bb",
+            "at index 40",
+            "equal at index 30",
+            &id(1),
+            &id(2),
+        ] {
+            assert!(told.contains(word), "{word}: {told}");
+        }
     }
 }
