@@ -12,8 +12,8 @@ use super::observation::{Membership, Node, Observation, Role, Slot, Volume};
 use super::validate::ValidatedCluster;
 use crate::names::ANNOTATION_ACCEPT_VOLUME;
 
-/// A voter counts as caught up while its log is at most this far behind what is committed: the
-/// nodes are asked at slightly different times while writing goes on.
+/// A member counts as caught up while its log, or what it has applied, is at most this far behind what
+/// is committed.
 pub const CAUGHT_UP_ENTRIES: u64 = 256;
 
 /// The leader, the membership it holds, and who is healthy in it.
@@ -123,8 +123,8 @@ fn is_healthy(node: &Node, leader: &Node, cluster_uuid: &str) -> bool {
         && node.cluster_uuid == cluster_uuid
         && matches!(node.role, Role::Leader | Role::Follower)
         && node.leader == Some(leader.node_id)
-        && node.last_log_index + CAUGHT_UP_ENTRIES >= leader.committed_index
-        && node.applied_index + CAUGHT_UP_ENTRIES >= leader.committed_index
+        && has_log(node, leader)
+        && has_applied(node)
         // Another member may hold the only copy that it can be repaired from.
         && node.unreadable.is_empty()
 }
@@ -132,10 +132,24 @@ fn is_healthy(node: &Node, leader: &Node, cluster_uuid: &str) -> bool {
 /// Whether a learner has what it needs to vote.
 #[must_use]
 pub fn is_caught_up(node: &Node, leader: &Node) -> bool {
-    let matching = leader.matching.get(&node.node_id).copied().unwrap_or(0);
-    matching.min(node.last_log_index) + CAUGHT_UP_ENTRIES >= leader.committed_index
-        && node.applied_index + CAUGHT_UP_ENTRIES >= leader.committed_index
-        && node.role == Role::Learner
+    has_log(node, leader) && has_applied(node) && node.role == Role::Learner
+}
+
+/// Whether a node's log has what is committed, by the leader's word alone: the nodes are asked at different
+/// times, and in between a busy cluster writes more than anybody may lag behind.
+fn has_log(node: &Node, leader: &Node) -> bool {
+    let reached = if node.node_id == leader.node_id {
+        leader.last_log_index
+    } else {
+        leader.matching.get(&node.node_id).copied().unwrap_or(0)
+    };
+    reached + CAUGHT_UP_ENTRIES >= leader.committed_index
+}
+
+/// Whether a node has applied what it knows to be committed, by its own word alone. That it knows of
+/// everything follows from its log and from its being ready.
+fn has_applied(node: &Node) -> bool {
+    node.applied_index + CAUGHT_UP_ENTRIES >= node.committed_index
 }
 
 /// Pairs of nodes whose data differs at the same applied index, by their own word or by ours.
@@ -148,7 +162,7 @@ pub fn divergences(observation: &Observation) -> Vec<(NodeId, NodeId)> {
         .collect();
     let mut pairs = BTreeSet::new();
     for node in &nodes {
-        for other in &node.diverged_from {
+        for other in node.diverged_from.keys() {
             pairs.insert(ordered(node.node_id, *other));
         }
         for other in &nodes {

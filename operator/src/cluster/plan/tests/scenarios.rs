@@ -63,6 +63,8 @@ fn member(slot: Slot, membership: &Membership) -> SlotObservation {
             applied_index: 10,
             ready: true,
             membership: Some(membership.clone()),
+            // Of all there may be: whoever leads knows it of its followers.
+            matching: (0..7).map(|slot| (id(slot), 10)).collect(),
             ..Node::default()
         }),
         ..SlotObservation::default()
@@ -184,6 +186,24 @@ fn two_lost_volumes_of_five_are_replaced_while_the_other_three_are_healthy() {
             membership_index: 5
         })
     );
+}
+
+#[test]
+fn nodes_that_were_asked_at_different_times_are_not_taken_for_slow() {
+    let mut world = healthy(3);
+    // The leader was asked last, and much was written in between.
+    let leader = world.slots.get_mut(&0).unwrap().node.as_mut().unwrap();
+    (
+        leader.last_log_index,
+        leader.committed_index,
+        leader.applied_index,
+    ) = (90_000, 90_000, 90_000);
+    leader.matching = (1..3).map(|slot| (id(slot), 89_900)).collect();
+    assert_eq!(plan(&cluster(3), &world).verdict, Verdict::Steady);
+    // One that the leader has not brought up to date is slow.
+    let leader = world.slots.get_mut(&0).unwrap().node.as_mut().unwrap();
+    leader.matching.insert(id(2), 80_000);
+    assert_ne!(plan(&cluster(3), &world).verdict, Verdict::Steady);
 }
 
 #[test]
