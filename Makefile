@@ -58,6 +58,12 @@ bench: build ## Measure memory, sizes and times, and print them as a table
 bench-log: build ## Measure the log against plain files and other logs: no Kubernetes needed
 	@tests/bench/log
 
+# Needs a Kubernetes: see test-kubernetes.
+.PHONY: bench-operator
+bench-operator: images-for-tests ## Measure what 200 clusters cost the operator and the API server
+	$(ON_KUBERNETES) \
+	cargo test --workspace --test fleet -- --ignored --nocapture
+
 .PHONY: bench-database
 bench-database: prepare own-target ## Measure updates and queries as clients feel them, beside Oxigraph's server
 	@tests/bench/database
@@ -79,17 +85,24 @@ test-bed: export GOFLAGS = -trimpath
 test-bed: ## Run the tests of the test bed's own program
 	cd tests/bed && go vet ./... && go test -vet=off ./...
 
-# The tests of the targets `kubernetes`, `data_loss` and `strangers` are ignored by default, because they need
-# a Kubernetes: that of KUBECONFIG when it is set, else the bed, which stays up for the next run
-# (tests/bed/bed down). Those that kill the operator are alone with it; those of `strangers` are not.
+# What needs a Kubernetes runs on that of KUBECONFIG when it is set, else on the bed, which stays up for the
+# next run (tests/bed/bed down).
+define ON_KUBERNETES
+kubeconfig=$${KUBECONFIG:-$$(tests/bed/bed up | awk '{ print > "/dev/stderr"; last = $$0 } END { print last }')}; \
+kubectl=$${KUBECTL:-$$(packaging/tool kubectl)}; \
+export KUBECONFIG="$$kubeconfig" KUBECTL="$$kubectl" QUADRAFT_IMAGES="$(TEST_IMAGES)";
+endef
+
+# These tests are ignored by default. Those that kill the operator are alone with it; those of `strangers`
+# are not.
 # QUADRAFT_READY_ROUNDS=50 asks fifty times instead of ten whether Ready means that clients can connect.
 .PHONY: test-kubernetes
 test-kubernetes: images-for-tests ## Run the tests with real pods
-	kubeconfig=$${KUBECONFIG:-$$(tests/bed/bed up | awk '{ print > "/dev/stderr"; last = $$0 } END { print last }')}; \
-	kubectl=$${KUBECTL:-$$(packaging/tool kubectl)}; \
-	export KUBECONFIG="$$kubeconfig" KUBECTL="$$kubectl" QUADRAFT_IMAGES="$(TEST_IMAGES)"; \
+	$(ON_KUBERNETES) \
 	cargo test --workspace --test strangers -- --ignored --test-threads=3; \
-	cargo test --workspace --test data_loss -- --ignored --test-threads=1; \
+	cargo test --workspace --test examples -- --ignored --test-threads=2; \
+	cargo test --workspace --test data_loss -- --ignored --test-threads=4; \
+	cargo test --workspace --test chaos_kubernetes -- --ignored --nocapture; \
 	cargo test --workspace --test kubernetes -- --ignored --test-threads=1
 
 # A million cases of damage together with a crash, half a million crash states, and the whole matrix
@@ -116,6 +129,24 @@ fuzz: build ## Fuzz everything that reads bytes from disk or network (FUZZ_SECON
 chaos: export QUADRAFT_CHAOS_SECONDS ?= 3600
 chaos: build ## Let an hour of chaos loose on a cluster, and print what became of it
 	cargo test --workspace --test chaos -- --nocapture
+
+# What takes longer than `make test` may: the operator is killed after each thing that it does about lost
+# data, fifty clients connect at once when a cluster is Ready, and an hour of chaos on pods.
+.PHONY: test-long
+test-long: export QUADRAFT_OPERATOR_KILLS ?= 1000
+test-long: export QUADRAFT_READY_ROUNDS ?= 50
+test-long: export QUADRAFT_STORE_DAMAGE_ROUNDS ?= 10
+test-long: export QUADRAFT_PARTITION_SECONDS ?= 30
+test-long: export QUADRAFT_CHAOS_SECONDS ?= 3600
+test-long: test-kubernetes ## Run the tests with real pods at their full length (two hours)
+
+# A cluster of three on pods, and what happens to clusters: deaths, evictions, drains, an API server that
+# hangs, Jobs that cannot start, changes of the spec. `make test` has two minutes of it.
+.PHONY: chaos-kubernetes
+chaos-kubernetes: export QUADRAFT_CHAOS_SECONDS ?= 3600
+chaos-kubernetes: images-for-tests ## Let an hour of chaos loose on a cluster with real pods
+	$(ON_KUBERNETES) \
+	cargo test --workspace --test chaos_kubernetes -- --ignored --nocapture
 
 # Each file of the store in each way, at rest and under load, in clusters of one and of three.
 # QUADRAFT_STORE_DAMAGE_SEED makes the same choices again. `make test` has 200 cases.

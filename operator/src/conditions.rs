@@ -96,4 +96,80 @@ mod tests {
         );
         assert_eq!(third[0].last_transition_time, Time(at(30)));
     }
+
+    /// Words in the code that look like reasons and are Kubernetes' own.
+    const NO_REASONS: &[&str] = &[
+        "AlwaysAllow",
+        "ClusterIP",
+        "ConfigMap",
+        "ContainerCreating",
+        "DeadlineExceeded",
+        "DisruptionTarget",
+        "EndpointSlices",
+        "FailJob",
+        "FallbackToLogsOnError",
+        "OnDelete",
+        "OnRootMismatch",
+        "PartialEq",
+        "PersistentVolumeClaim",
+        "PersistentVolumeClaims",
+        "PodDisruptionBudget",
+        "PodInitializing",
+        "PodScheduled",
+        "RdfBackup",
+        "RdfBackupSchedule",
+        "RdfBackupScheduleStatus",
+        "RdfBackupStatus",
+        "RdfBackups",
+        "RdfCluster",
+        "RdfClusterStatus",
+        "RdfRestore",
+        "RdfRestoreStatus",
+        "ReadWriteOnce",
+        "RuntimeDefault",
+        "ServiceAccount",
+        "StatefulSet",
+        "StatefulSets",
+    ];
+
+    fn sources(folder: &std::path::Path, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                if path.file_name().is_none_or(|name| name != "tests") {
+                    sources(&path, found);
+                }
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+                found.push(code.to_owned());
+            }
+        }
+    }
+
+    /// Whether a word is written as reasons are: two words or more, each with a capital.
+    fn is_like_a_reason(word: &str) -> bool {
+        let capitals = word.bytes().filter(u8::is_ascii_uppercase).count();
+        capitals >= 2
+            && word.bytes().all(|byte| byte.is_ascii_alphabetic())
+            && word.starts_with(|first: char| first.is_ascii_uppercase())
+            && word.bytes().any(|byte| byte.is_ascii_lowercase())
+    }
+
+    #[test]
+    fn every_reason_in_the_code_is_explained_to_those_who_run_clusters() {
+        let page = include_str!("../../docs/operations/conditions.md");
+        let mut found = Vec::new();
+        sources(
+            std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")),
+            &mut found,
+        );
+        let unexplained: std::collections::BTreeSet<&str> = found
+            .iter()
+            .flat_map(|code| code.split('"').skip(1).step_by(2))
+            .filter(|word| is_like_a_reason(word) && !NO_REASONS.contains(word))
+            .filter(|word| !page.contains(&format!("`{word}`")))
+            .collect();
+        assert!(unexplained.is_empty(), "{unexplained:?}");
+    }
 }

@@ -6,4 +6,5 @@ pub mod generator;
 pub mod kubernetes;
 pub mod load;
 pub mod local;
+pub mod object_store;
 pub mod partition;

@@ -509,7 +509,24 @@ async fn a_cluster_scales_from_three_to_five_and_back_under_load() {
         let killer = OperatorKiller::start(KILLED_EVERY);
         scale(&cluster, 5).await?;
         cluster.agree_eventually(5).await?;
+        budget(&cluster, 3).await?;
+        // On a machine that takes no more pods, as while it is drained: five can lose two, and no more.
+        let machine = machine(&kubectl, &cluster.pod(0)).await?;
+        let cordon = async |command: &str| {
+            let done = kubectl.run(&[command, &machine]).await;
+            done.map(|_| ()).map_err(|error| error.to_string())
+        };
+        cordon("cordon").await?;
+        let mut gone = 0;
+        for slot in 0..5 {
+            gone += u32::from(kubectl.evict(&cluster.pod(slot)).await.is_ok());
+        }
+        cordon("uncordon").await?;
+        if gone != 2 {
+            return Err(format!("{gone} of five pods could be evicted"));
+        }
         scale(&cluster, 3).await?;
+        budget(&cluster, 2).await?;
         drop(killer);
         let written = writer.finish().await?;
         check_all(&cluster, 3, &written, "scale").await?;
@@ -523,6 +540,30 @@ async fn a_cluster_scales_from_three_to_five_and_back_under_load() {
         Ok(())
     })
     .await;
+}
+
+/// Waits until so many pods must stay through evictions.
+async fn budget(cluster: &TestCluster, minimum: u32) -> Outcome {
+    let name = format!("{}-quadraft", cluster.name);
+    let what = format!("a budget that keeps {minimum} pods");
+    wait_until(&what, MINUTE, || async {
+        let budget = cluster.kubectl.get("poddisruptionbudget", &name).await;
+        let budget = budget.ok()??;
+        (budget["spec"]["minAvailable"] == minimum
+            && budget["status"]["observedGeneration"] == budget["metadata"]["generation"]
+            && budget["status"]["currentHealthy"].as_u64()? > u64::from(minimum))
+        .then_some(())
+    })
+    .await
+}
+
+async fn machine(kubectl: &Kubectl, pod: &str) -> Result<String, String> {
+    let pod = kubectl
+        .get("pod", pod)
+        .await
+        .map_err(|error| error.to_string())?;
+    let machine = pod.and_then(|pod| Some(pod["spec"]["nodeName"].as_str()?.to_owned()));
+    machine.ok_or_else(|| "the pod runs on no machine".to_owned())
 }
 
 /// Under load the members are never seen at the same index at once; being ready is enough then.

@@ -4,10 +4,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use quadraft_tests::kubernetes::{
-    ClusterOptions, Kubectl, TestCluster, in_namespace, uses_bed, wait_until,
+    ClusterOptions, Kubectl, TestCluster, in_namespace, install_release, uninstall_release,
+    uses_bed, wait_until,
 };
 use serde_json::Value;
 
@@ -255,7 +258,9 @@ async fn evictions_leave_a_majority_and_followers_have_a_service_of_their_own() 
     in_namespace("drain", |kubectl| async move {
         let cluster = ready(&kubectl, "books", 3).await?;
         let budget = || async {
-            let budget = get(&kubectl, "poddisruptionbudget", "books-quadraft").await.ok()?;
+            let budget = get(&kubectl, "poddisruptionbudget", "books-quadraft")
+                .await
+                .ok()?;
             let allowed = budget["status"]["disruptionsAllowed"].as_u64()?;
             Some((budget["spec"]["minAvailable"].clone(), allowed))
         };
@@ -263,23 +268,8 @@ async fn evictions_leave_a_majority_and_followers_have_a_service_of_their_own() 
             (budget().await? == (Value::from(2), 1)).then_some(())
         })
         .await?;
-        let evict = |slot: u32| {
-            let (kubectl, pod) = (kubectl.clone(), cluster.pod(slot));
-            async move {
-                let path = format!(
-                    "/api/v1/namespaces/{}/pods/{pod}/eviction",
-                    kubectl.namespace()
-                );
-                let eviction = format!(
-                    "{{\"apiVersion\":\"policy/v1\",\"kind\":\"Eviction\",\"metadata\":{{\"name\":\"{pod}\"}}}}"
-                );
-                kubectl
-                    .run_with_input(&["create", "--raw", &path, "--filename", "-"], &eviction)
-                    .await
-            }
-        };
-        evict(2).await.map_err(words)?;
-        let second = evict(1).await;
+        kubectl.evict(&cluster.pod(2)).await.map_err(words)?;
+        let second = kubectl.evict(&cluster.pod(1)).await;
         if second.is_ok() {
             return Err("two of three pods could be evicted at once".to_owned());
         }
@@ -372,6 +362,213 @@ async fn a_mistake_in_the_spec_keeps_no_member_from_being_recovered() {
             .await
             .map_err(words)?;
         cluster.wait_ready(2 * MINUTE).await
+    })
+    .await;
+}
+
+/// Clients that make a connection for each request, and what they were answered.
+struct Visitors {
+    stop: Arc<AtomicBool>,
+    tasks: Vec<tokio::task::JoinHandle<(u64, Vec<String>)>>,
+}
+
+impl Visitors {
+    fn start(address: &str) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let tasks = (0..4)
+            .map(|number| tokio::spawn(visit(address.to_owned(), number, stop.clone())))
+            .collect();
+        Self { stop, tasks }
+    }
+
+    /// How many requests were answered, and what went wrong with others.
+    async fn finish(self) -> Result<(u64, Vec<String>), String> {
+        self.stop.store(true, Ordering::SeqCst);
+        let (mut answered, mut failed) = (0, Vec::new());
+        for task in self.tasks {
+            let (count, errors) = task.await.map_err(words)?;
+            answered += count;
+            failed.extend(errors);
+        }
+        Ok((answered, failed))
+    }
+}
+
+async fn visit(address: String, number: u32, stop: Arc<AtomicBool>) -> (u64, Vec<String>) {
+    let (mut answered, mut failed) = (0, Vec::new());
+    let started = Instant::now();
+    while !stop.load(Ordering::SeqCst) {
+        let client = reqwest::Client::builder()
+            .pool_max_idle_per_host(0)
+            .timeout(Duration::from_secs(20))
+            .build()
+            .unwrap();
+        let request = if number == 0 {
+            client
+                .post(format!("http://{address}/update"))
+                .header("content-type", "application/sparql-update")
+                .body(format!("INSERT DATA {{ <u:visit> <u:number> {answered} }}"))
+        } else {
+            client
+                .post(format!("http://{address}/query"))
+                .header("content-type", "application/sparql-query")
+                .body("ASK { ?s ?p ?o }")
+        };
+        match request.send().await {
+            Ok(answer) if answer.status().is_success() => answered += 1,
+            Ok(answer) => failed.push(format!(
+                "{:.1} s: {} {}",
+                started.elapsed().as_secs_f64(),
+                answer.status(),
+                answer.text().await.unwrap_or_default()
+            )),
+            Err(error) => failed.push(format!(
+                "{:.1} s: {error:?}",
+                started.elapsed().as_secs_f64()
+            )),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    (answered, failed)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes: make test-kubernetes"]
+async fn restarts_and_evictions_show_no_error_to_clients() {
+    in_namespace("visitors", |kubectl| async move {
+        if !uses_bed().await {
+            return Err("the Service is reached from here on the bed only".to_owned());
+        }
+        let cluster = ready(&kubectl, "books", 3).await?;
+        let visitors = Visitors::start(&cluster.service_address().await?);
+        let leader = cluster.pod(cluster.leader(3).await?);
+        kubectl.evict(&leader).await.map_err(words)?;
+        // Until it is noticed that one went, the cluster may still be called Ready.
+        cluster
+            .wait_object("the member's absence", MINUTE, |object| {
+                condition(object, "Ready").0 == "False"
+            })
+            .await?;
+        cluster.wait_ready(2 * MINUTE).await?;
+        let option = "{\"spec\":{\"node\":{\"queryTimeoutMs\":12345}}}";
+        let arguments = [
+            "patch",
+            "rdfcluster",
+            "books",
+            "--type=merge",
+            "--patch",
+            option,
+        ];
+        kubectl.run(&arguments).await.map_err(words)?;
+        cluster
+            .wait_object("the restarts", 3 * MINUTE, |object| {
+                condition(object, "Ready").0 == "True"
+                    && object["status"]["observedGeneration"] == object["metadata"]["generation"]
+            })
+            .await?;
+        let (answered, failed) = visitors.finish().await?;
+        if answered < 1000 || !failed.is_empty() {
+            return Err(format!(
+                "{answered} answered, {} failed: {failed:?}",
+                failed.len()
+            ));
+        }
+        Ok(())
+    })
+    .await;
+}
+
+/// The operators that have said of an object that another one acts.
+async fn who_stands_back(kubectl: &Kubectl, name: &str) -> Vec<String> {
+    let events = kubectl.list("events.events.k8s.io", "").await;
+    events
+        .unwrap_or_default()
+        .iter()
+        .filter(|event| event["reason"] == "ManagedByAnother" && event["regarding"]["name"] == name)
+        .filter_map(|event| Some(event["note"].as_str()?.to_owned()))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes: make test-kubernetes"]
+async fn of_two_operators_that_watch_a_namespace_one_acts_and_the_other_says_so() {
+    const RELEASE: &str = "second";
+    in_namespace("second", |kubectl| async move {
+        let namespace = kubectl.namespace().to_owned();
+        let watches = format!("watchNamespaces={{{namespace}}}");
+        let values = [
+            watches.as_str(),
+            "crds.create=false",
+            "fullnameOverride=second",
+        ];
+        install_release(RELEASE, &namespace, &values).await?;
+        let outcome = async {
+            let cluster = ready(&kubectl, "books", 3).await?;
+            let notes = wait_until("one to stand back", 2 * MINUTE, || async {
+                let notes = who_stands_back(&kubectl, "books").await;
+                (!notes.is_empty()).then_some(notes)
+            })
+            .await?;
+            let lease = get(&kubectl, "lease", "quadraft-operator-territory").await?;
+            let holder = lease["spec"]["holderIdentity"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
+            // Whoever stands back names the one that acts.
+            if !notes
+                .iter()
+                .all(|note| note.contains(&format!("the operator {holder} acts")))
+            {
+                return Err(format!("{holder} acts: {notes:?}"));
+            }
+            // Two that fought would write the same objects in turn, and restart pods.
+            let sets = || async {
+                let sets = kubectl
+                    .list("statefulsets", "quadraft.dev/cluster=books")
+                    .await
+                    .map_err(words)?;
+                let versions: Vec<Value> = sets
+                    .iter()
+                    .map(|set| set["metadata"]["generation"].clone())
+                    .collect();
+                Ok::<_, String>(versions)
+            };
+            let pods = || async {
+                let pods = kubectl
+                    .list("pods", "quadraft.dev/cluster=books")
+                    .await
+                    .map_err(words)?;
+                let uids: Vec<Value> = pods
+                    .iter()
+                    .map(|pod| pod["metadata"]["uid"].clone())
+                    .collect();
+                Ok::<_, String>(uids)
+            };
+            let before = (sets().await?, pods().await?);
+            let patch = "{\"metadata\":{\"annotations\":{\"looked\":\"at\"}}}";
+            for _ in 0..10 {
+                kubectl
+                    .run(&[
+                        "patch",
+                        "rdfcluster",
+                        "books",
+                        "--type=merge",
+                        "--patch",
+                        patch,
+                    ])
+                    .await
+                    .map_err(words)?;
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+            let after = (sets().await?, pods().await?);
+            if before != after {
+                return Err(format!("{before:?} became {after:?}"));
+            }
+            cluster.wait_ready(MINUTE).await
+        }
+        .await;
+        uninstall_release(RELEASE, &namespace).await?;
+        outcome
     })
     .await;
 }

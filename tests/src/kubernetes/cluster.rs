@@ -76,6 +76,14 @@ pub struct Member {
     pub repaired_from_peers: u64,
 }
 
+fn pod_is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|one| one["type"] == "Ready" && one["status"] == "True")
+}
+
 /// One RdfCluster, and ways to look at it.
 #[derive(Debug)]
 pub struct TestCluster {
@@ -192,19 +200,32 @@ impl TestCluster {
             self.name
         );
         let pods = self.kubectl.list("pods", &selector).await;
-        let is_ready = |pod: &Value| {
-            let conditions = pod["status"]["conditions"].as_array();
-            conditions
-                .into_iter()
-                .flatten()
-                .any(|one| one["type"] == "Ready" && one["status"] == "True")
-        };
         Ok(pods
             .map_err(|error| error.to_string())?
             .iter()
-            .filter(|pod| !is_ready(pod))
+            .filter(|pod| !pod_is_ready(pod))
             .filter_map(|pod| Some(pod["metadata"]["name"].as_str()?.to_owned()))
             .collect())
+    }
+
+    /// How many pods of members Kubernetes reports as ready and not about to end. This asks the API server
+    /// without a program in between, so that it can be done often.
+    ///
+    /// # Errors
+    /// When the API server does not answer within a second.
+    pub async fn pods_that_serve(&self) -> Result<usize, String> {
+        let url = self.proxy.pods_url(&format!(
+            "quadraft.dev/cluster={},app.kubernetes.io/component=node",
+            self.name
+        ));
+        let answer = self.client.get(url).timeout(Duration::from_secs(1)).send();
+        let answer = answer.await.map_err(|error| error.to_string())?;
+        let text = answer.text().await.map_err(|error| error.to_string())?;
+        let pods: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        let serves =
+            |pod: &&Value| pod_is_ready(pod) && pod["metadata"]["deletionTimestamp"].is_null();
+        let pods = pods["items"].as_array().ok_or("no list of pods")?;
+        Ok(pods.iter().filter(serves).count())
     }
 
     /// Waits for the condition Ready, as a user would.

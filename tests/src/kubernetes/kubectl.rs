@@ -109,6 +109,24 @@ impl Kubectl {
         .map(|_| ())
     }
 
+    /// Evicts a pod, as whoever drains a machine does.
+    ///
+    /// # Errors
+    /// When the disruption budget does not allow it, or there is no such pod.
+    pub async fn evict(&self, pod: &str) -> Result<(), KubectlError> {
+        let path = format!(
+            "/api/v1/namespaces/{}/pods/{pod}/eviction",
+            self.namespace()
+        );
+        let eviction = serde_json::json!({
+            "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": pod },
+        });
+        let arguments = ["create", "--raw", &path, "--filename", "-"];
+        self.run_with_input(&arguments, &eviction.to_string())
+            .await
+            .map(|_| ())
+    }
+
     /// One object, or `None` when there is none.
     ///
     /// # Errors

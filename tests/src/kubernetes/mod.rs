@@ -19,7 +19,7 @@ pub use network::PodNetwork;
 pub use operator_killer::{OperatorKiller, kill_operator};
 pub use proxy::Proxy;
 pub use setup::{
-    install_operator, kill_node_process, load_images, tool_output, uninstall_operator, uses_bed,
-    wait_operator,
+    install_operator, install_release, kill_node_process, load_images, tool_output,
+    uninstall_operator, uninstall_release, uses_bed, wait_operator,
 };
 pub use trail::print_trail;

@@ -58,6 +58,15 @@ impl Proxy {
         )
     }
 
+    /// URL of the list of the pods that have certain labels.
+    #[must_use]
+    pub fn pods_url(&self, selector: &str) -> String {
+        format!(
+            "{}/namespaces/{}/pods?labelSelector={selector}",
+            self.base, self.namespace
+        )
+    }
+
     /// URL of a path at one pod's HTTP port.
     #[must_use]
     pub fn pod_url(&self, pod: &str, path: &str) -> String {

@@ -10,6 +10,7 @@ use super::kubectl::{Kubectl, wait_until};
 
 /// Namespace that the operator is installed in.
 pub(super) const OPERATOR_NAMESPACE: &str = "quadraft-system";
+const OPERATOR_RELEASE: &str = "quadraft-operator";
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -82,14 +83,26 @@ pub async fn load_images() -> Result<(), String> {
 /// # Errors
 /// When helm refuses or the operator does not become available.
 pub async fn install_operator(values: &[&str]) -> Result<(), String> {
+    install_release(OPERATOR_RELEASE, OPERATOR_NAMESPACE, values).await
+}
+
+/// Installs or upgrades an operator as a release of its own, and waits until it runs.
+///
+/// # Errors
+/// When helm refuses or the operator does not become available.
+pub async fn install_release(
+    release: &str,
+    namespace: &str,
+    values: &[&str],
+) -> Result<(), String> {
     let helm = helm().await?;
     let mut arguments = vec![
         "upgrade",
         "--install",
-        "quadraft-operator",
+        release,
         "charts/quadraft-operator",
         "--namespace",
-        OPERATOR_NAMESPACE,
+        namespace,
         "--create-namespace",
         "--wait",
         "--timeout",
@@ -134,12 +147,20 @@ pub async fn wait_operator(deadline: Duration) -> Result<(), String> {
 /// # Errors
 /// When helm refuses.
 pub async fn uninstall_operator() -> Result<(), String> {
+    uninstall_release(OPERATOR_RELEASE, OPERATOR_NAMESPACE).await
+}
+
+/// Uninstalls a release.
+///
+/// # Errors
+/// When helm refuses.
+pub async fn uninstall_release(release: &str, namespace: &str) -> Result<(), String> {
     let helm = helm().await?;
     let arguments = [
         "uninstall",
-        "quadraft-operator",
+        release,
         "--namespace",
-        OPERATOR_NAMESPACE,
+        namespace,
         "--wait",
         "--timeout",
         "120s",
