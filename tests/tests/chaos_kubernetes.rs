@@ -128,13 +128,11 @@ impl Chaos {
         let pod = self.cluster.pod(slot);
         match kind {
             Kind::KillMember => {
-                kill_node_process(&self.kubectl, &pod).await?;
+                self.kill(slot..slot + 1).await?;
                 Ok(pod)
             }
             Kind::KillAllMembers => {
-                for slot in 0..MEMBERS {
-                    kill_node_process(&self.kubectl, &self.cluster.pod(slot)).await?;
-                }
+                self.kill(0..MEMBERS).await?;
                 Ok("all members".to_owned())
             }
             Kind::Evict => {
@@ -143,6 +141,7 @@ impl Chaos {
                 if self.kubectl.evict(&other).await.is_ok() {
                     return Err(format!("{pod} and {other} could be evicted at once"));
                 }
+                self.wait_away().await?;
                 Ok(format!("{pod}, and {other} in vain"))
             }
             Kind::Drain => {
@@ -175,6 +174,34 @@ impl Chaos {
             Kind::JobCannotStart => self.let_no_job_start(slot).await,
             Kind::ChangeOption => self.change_option().await,
         }
+    }
+
+    /// Kills members, and waits until Kubernetes has seen it: until then everything looks well.
+    async fn kill(&self, slots: std::ops::Range<u32>) -> Result<(), String> {
+        let mut before = Vec::new();
+        for slot in slots.clone() {
+            before.push(self.cluster.restarts(slot).await?.0);
+        }
+        for slot in slots.clone() {
+            kill_node_process(&self.kubectl, &self.cluster.pod(slot)).await?;
+        }
+        for (slot, before) in slots.zip(before) {
+            wait_until("the death to be seen", MINUTE, || async {
+                let restarts = self.cluster.restarts(slot).await.ok()?.0;
+                (restarts > before).then_some(())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until a pod is away.
+    async fn wait_away(&self) -> Result<(), String> {
+        wait_until("a pod to be away", MINUTE, || async {
+            let serve = self.cluster.pods_that_serve().await.ok()?;
+            (serve < MEMBERS as usize).then_some(())
+        })
+        .await
     }
 
     async fn machine(&self, pod: &str) -> Result<String, String> {
@@ -349,6 +376,11 @@ async fn whatever_happens_to_a_cluster_no_acknowledged_write_is_lost() {
                 started.elapsed().as_secs_f64(),
                 took.as_secs_f64()
             );
+            if away == 0 && kind == Kind::ChangeOption {
+                return Err(format!(
+                    "Ready was said before anything was restarted ({what})"
+                ));
+            }
             if away > kind.may_be_away() {
                 return Err(format!(
                     "{away} pods were away at once during {kind:?} ({what})"

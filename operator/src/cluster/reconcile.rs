@@ -208,7 +208,13 @@ async fn act(
         ..
     } = sight;
     let old = cluster.status.clone().unwrap_or_default();
-    let generation = cluster.metadata.generation;
+    // What is only being asked for now has not been looked at: until it has, what is said is said of the
+    // spec before, so that nobody takes a cluster for what it is about to become.
+    let generation = if sight.due.is_empty() {
+        cluster.metadata.generation
+    } else {
+        old.observed_generation
+    };
     // What a step decides is persisted before anything is done about it.
     let recorded = match &plan.step {
         Some(step) => {
