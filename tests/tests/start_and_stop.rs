@@ -1,11 +1,17 @@
 //! What nodes say and do before they serve, and from when they are told to stop until they have.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use quadraft_tests::damage::flip_a_bit;
 use quadraft_tests::local::{LocalNode, free_ports};
 use serde_json::Value;
 
@@ -213,4 +219,115 @@ async fn a_node_that_is_told_to_stop_is_not_ready_and_serves_on_for_as_long_as_i
         served > 20,
         "{served} writes were served after it was told to stop"
     );
+}
+
+fn tables(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(tables(&path));
+        } else if path.extension().is_some_and(|extension| extension == "sst") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    let copied = std::process::Command::new("cp")
+        .arg("--recursive")
+        .args([from, to])
+        .status()
+        .unwrap();
+    assert!(copied.success());
+}
+
+/// A start applies what the log has beyond the store, which a loss of power may take back: it may be the
+/// first that reads a damaged part of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_a_start_finds_damaged_is_rebuilt_by_the_next_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_ports(1)[0];
+    let arguments = ["--snapshot-after-entries", "1000000"];
+    let mut node = LocalNode::new(folder.path().join("data"), port, &arguments);
+    let (store, before) = (node.data.join("store"), folder.path().join("before"));
+    node.start().unwrap();
+    node.wait_ready().await.unwrap();
+    // What is written is deleted again, and so read by whoever applies it.
+    let write = async |node: &LocalNode, numbers: std::ops::Range<u32>| {
+        for number in numbers {
+            let text = format!(
+                "DELETE {{ <u:last> <u:is> ?n }} INSERT {{ <u:last> <u:is> {number} }} WHERE {{ OPTIONAL {{ \
+                 <u:last> <u:is> ?n }} }} ; INSERT DATA {{ <u:all> <u:has> {number} }}"
+            );
+            update(node, text).await.unwrap();
+        }
+    };
+    let many: String = (0..4000)
+        .map(|number| {
+            format!(
+                "<u:s{number}> <u:p{number}> \"{number} {:32x}\" . ",
+                rand::random::<u128>()
+            )
+        })
+        .collect();
+    update(&node, format!("INSERT DATA {{ {many} }}"))
+        .await
+        .unwrap();
+    write(&node, 0..30).await;
+    node.terminate().await.unwrap();
+    assert_eq!(node.ended(MINUTE).await.unwrap(), Some(0));
+    copy(&store, &before);
+    node.start().unwrap();
+    node.wait_ready().await.unwrap();
+    write(&node, 30..60).await;
+    node.kill().await.unwrap();
+    let damaged = quadraft_protocol::ExitCode::StoreDamaged as i32;
+    // Some blocks are read when the store is opened, some by nobody: until one is hit that a start applies to.
+    for attempt in 0..150 {
+        std::fs::remove_dir_all(&store).unwrap();
+        copy(&before, &store);
+        for table in tables(&store) {
+            for offset in (0..std::fs::metadata(&table).unwrap().len()).step_by(2048) {
+                if rand::random_range(0..30) == 0 {
+                    flip_a_bit(&table, offset).unwrap();
+                }
+            }
+        }
+        node.start().unwrap();
+        let code = until("a start that comes to an end", async || {
+            if get(&node, "/readyz")
+                .await
+                .is_some_and(|(code, _)| code == 200)
+            {
+                return Some(None);
+            }
+            node.logged()
+                .contains("is rebuilt at the next start")
+                .then_some(Some(()))
+        })
+        .await;
+        if code.is_none() {
+            node.kill().await.unwrap();
+            continue;
+        }
+        println!("found in attempt {attempt}");
+        let code = node.ended(MINUTE).await.unwrap();
+        assert_eq!(code, Some(damaged), "{}", node.logged());
+        node.start().unwrap();
+        node.wait_ready().await.unwrap();
+        let answer = visitor()
+            .post(node.url("/query"))
+            .header("content-type", "application/sparql-query")
+            .header("accept", "text/csv")
+            .body("SELECT (COUNT(*) AS ?n) { <u:all> <u:has> ?n }")
+            .send()
+            .await
+            .unwrap();
+        let text = answer.text().await.unwrap();
+        assert_eq!(text.lines().nth(1).map(str::trim), Some("60"));
+        return;
+    }
+    panic!("no start of 150 read what was damaged");
 }

@@ -497,6 +497,8 @@ async fn start_node(
     };
     let node = starting.await.map_err(|error| match error {
         NodeError::Retired(retired) => retire(&retirement, retired),
+        NodeError::StoreDamaged(what) => ServeError::StoreDamaged(what),
+        NodeError::OnlyCopyDamaged(what) => ServeError::OnlyCopyDamaged(what),
         error => ServeError::Node(error),
     });
     finish.send_replace(true);

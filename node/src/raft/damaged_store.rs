@@ -1,10 +1,15 @@
-//! What a running node does when its store cannot be read, or holds other data than was applied to it.
+//! What a node does when its store cannot be read, or holds other data than was applied to it, while it
+//! runs or when it starts.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::node::Node;
+use super::node::{Node, NodeError};
 use super::remedy::{StoreRemedy, remedy};
+use crate::log::LogStore;
+use crate::snapshots::{SnapshotKeeper, Snapshots};
+use crate::state::State;
 
 /// A store that is damaged and kept all the same.
 #[derive(Debug, Default)]
@@ -28,7 +33,67 @@ impl DamagedStore {
     }
 }
 
+/// What a damaged store can be rebuilt from.
+#[derive(Clone, Debug)]
+pub(super) struct Sources {
+    pub(super) log: LogStore,
+    pub(super) keeper: Arc<SnapshotKeeper>,
+    pub(super) has_other_members: bool,
+}
+
+impl Sources {
+    /// What to do about a damaged store. The snapshot is read for this.
+    fn remedy(&self) -> StoreRemedy {
+        let has_everything = self.log_goes_on_from_snapshot()
+            && (self.log.state().purged.is_none() || self.keeper.is_whole());
+        remedy(has_everything, self.has_other_members)
+    }
+
+    /// Whether the log has everything, or everything behind the snapshot.
+    fn log_goes_on_from_snapshot(&self) -> bool {
+        let purged = self.log.state().purged;
+        purged.is_none() || self.keeper.position() >= purged
+    }
+}
+
+/// Why a node cannot be started. Entries are applied before it runs, so a damaged store may be found then
+/// already: it is seen to as in a running node, or every start would find it again.
+pub(super) async fn why_not_started(
+    error: NodeError,
+    state: &State,
+    sources: Sources,
+    snapshots: &Snapshots,
+    data: &Path,
+) -> NodeError {
+    let Some(what) = state.damage() else {
+        return error;
+    };
+    let decided = tokio::task::spawn_blocking(move || sources.remedy()).await;
+    tracing::error!(what, ?decided, "the store is damaged");
+    match decided {
+        Ok(StoreRemedy::Keep) => NodeError::OnlyCopyDamaged(what),
+        Ok(StoreRemedy::Rebuild | StoreRemedy::Return) => {
+            let file_system = snapshots.file_system();
+            match crate::recovery::order_rebuild(file_system.as_ref(), data, &what) {
+                Ok(()) => NodeError::StoreDamaged(what),
+                Err(error) => NodeError::Raft(format!(
+                    "{what}, and its rebuild cannot be ordered: {error}"
+                )),
+            }
+        }
+        Err(_) => error,
+    }
+}
+
 impl Node {
+    fn sources(&self) -> Sources {
+        Sources {
+            log: self.log().clone(),
+            keeper: self.keeper().clone(),
+            has_other_members: self.has_other_members(),
+        }
+    }
+
     /// Waits until the store is found to be damaged and its rebuild is ordered, and says why. The
     /// only copy of the data is never given up: then this waits for ever.
     pub(super) async fn store_damaged(self: &Arc<Self>) -> String {
@@ -55,9 +120,7 @@ impl Node {
     /// # Errors
     /// When the order cannot be written.
     pub(crate) fn order_rebuild(&self, what: &str) -> Result<bool, std::io::Error> {
-        let has_everything = self.log_goes_on_from_snapshot()
-            && (self.log().state().purged.is_none() || self.keeper().is_whole());
-        let decided = remedy(has_everything, self.has_other_members());
+        let decided = self.sources().remedy();
         tracing::error!(what, ?decided, "the store is damaged");
         if decided == StoreRemedy::Keep {
             self.damaged_store.keep(what);
@@ -79,19 +142,18 @@ impl Node {
         Ok(())
     }
 
-    /// Whether the log has everything, or everything behind the snapshot.
-    fn log_goes_on_from_snapshot(&self) -> bool {
-        let purged = self.log().state().purged;
-        purged.is_none() || self.keeper().position() >= purged
-    }
-
     /// As [`Self::order_rebuild`], without reading the snapshot first: there is no time for it. The
     /// store goes to quarantine, and no byte of it is lost.
     ///
     /// # Errors
     /// When the order cannot be written.
     pub(crate) fn order_rebuild_now(&self, what: &str) -> Result<bool, std::io::Error> {
-        if remedy(self.log_goes_on_from_snapshot(), self.has_other_members()) == StoreRemedy::Keep {
+        let sources = self.sources();
+        let is_kept = remedy(
+            sources.log_goes_on_from_snapshot(),
+            sources.has_other_members,
+        );
+        if is_kept == StoreRemedy::Keep {
             return Ok(false);
         }
         self.write_order(what)?;

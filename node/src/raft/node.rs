@@ -13,7 +13,7 @@ use quadraft_protocol::{NodeId, RecoveryReport, v1};
 use uuid::Uuid;
 
 use super::contact::leading;
-use super::damaged_store::DamagedStore;
+use super::damaged_store::{DamagedStore, Sources, why_not_started};
 use super::log_storage::LogStorage;
 use super::network::Network;
 use super::order_watch::OrderWatch;
@@ -66,6 +66,12 @@ pub enum NodeError {
     Settle(String),
     #[error("failed to start the Raft core: {0}")]
     Raft(String),
+    /// The next start rebuilds the store.
+    #[error("the store is damaged, and is rebuilt at the next start: {0}")]
+    StoreDamaged(String),
+    /// Nobody else has its data: the store is kept as it is.
+    #[error("the store is damaged, and is not rebuilt because nobody else has its data: {0}")]
+    OnlyCopyDamaged(String),
     #[error(transparent)]
     Retired(#[from] Retired),
 }
@@ -273,15 +279,30 @@ impl PreparedNode {
         self.take_part();
         let config = raft_config(&options)?;
         let keeper = SnapshotKeeper::new(self.state.clone(), self.snapshots.clone(), self.snapshot);
-        settle(
+        let sources = Sources {
+            log: self.log.clone(),
+            keeper: keeper.clone(),
+            has_other_members: self.repairer.has_peers(),
+        };
+        let why = |error| {
+            why_not_started(
+                error,
+                &self.state,
+                sources.clone(),
+                &self.snapshots,
+                &self.data,
+            )
+        };
+        let settled = settle(
             &self.repairer,
             &self.log,
             &keeper,
             &self.snapshots,
             self.peers.identity().node_id,
-        )
-        .await
-        .map_err(|error| NodeError::Settle(crate::describe::describe(&error)))?;
+        );
+        if let Err(error) = settled.await {
+            return Err(why(NodeError::Settle(crate::describe::describe(&error))).await);
+        }
         let order = OrderWatch::new(self.log.clone(), keeper.clone());
         let state_machine = StateMachine::new(
             keeper.clone(),
@@ -296,8 +317,11 @@ impl PreparedNode {
             LogStorage::new(self.log.clone(), self.repairer.clone(), order),
             state_machine,
         )
-        .await
-        .map_err(|error| NodeError::Raft(error.to_string()))?;
+        .await;
+        let raft = match raft {
+            Ok(raft) => raft,
+            Err(error) => return Err(why(NodeError::Raft(error.to_string())).await),
+        };
         self.peers.lead_by({
             let (metrics, state) = (raft.metrics(), self.state.clone());
             move || leading(&metrics.borrow_watched(), &state)
