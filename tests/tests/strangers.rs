@@ -70,8 +70,11 @@ async fn what_somebody_else_has_made_is_never_applied_over() {
                 status == "True" && reason == "NameTaken" && message.contains("Service shop")
             })
             .await?;
-        if condition(&told, "Ready").0 != "False" {
-            return Err(format!("it says {}", told["status"]["conditions"]));
+        // Whoever waits for this generation has to be told of it.
+        if condition(&told, "Ready").0 != "False"
+            || told["status"]["observedGeneration"] != told["metadata"]["generation"]
+        {
+            return Err(format!("it says {}", told["status"]));
         }
         let default = ready(&kubectl, "default", 1).await?;
         kubectl

@@ -208,13 +208,6 @@ async fn act(
         ..
     } = sight;
     let old = cluster.status.clone().unwrap_or_default();
-    // What is only being asked for now has not been looked at: until it has, what is said is said of the
-    // spec before, so that nobody takes a cluster for what it is about to become.
-    let generation = if sight.due.is_empty() {
-        cluster.metadata.generation
-    } else {
-        old.observed_generation
-    };
     // What a step decides is persisted before anything is done about it.
     let recorded = match &plan.step {
         Some(step) => {
@@ -229,6 +222,14 @@ async fn act(
         carried_out = carry_out(context, &old, sight).await;
     }
     let failure = carried_out.failure.or_else(|| refused.clone());
+    // What is only being asked for now has not been looked at: until it has, what is said is said of the
+    // spec before, so that nobody takes a cluster for what it is about to become. What cannot be done is
+    // said of this one.
+    let generation = if sight.due.is_empty() || failure.is_some() {
+        cluster.metadata.generation
+    } else {
+        old.observed_generation
+    };
     let new = status::status(
         valid,
         generation,
