@@ -163,33 +163,18 @@ async fn a_node_that_is_told_to_stop_is_not_ready_and_serves_on_for_as_long_as_i
     })
     .await;
     let mut leader = nodes.remove(leads);
-    let url = leader.url("/update");
     let stopped = Arc::new(AtomicBool::new(false));
-    let writing = tokio::spawn({
-        let stopped = stopped.clone();
-        async move {
-            let mut answers: Vec<(Instant, Result<u16, String>)> = Vec::new();
-            for number in 0.. {
-                if stopped.load(Ordering::SeqCst) {
-                    break;
-                }
-                let answer = visitor()
-                    .post(&url)
-                    .header("content-type", "application/sparql-update")
-                    .body(format!("INSERT DATA {{ <u:a> <u:b> {number} }}"))
-                    .send()
-                    .await;
-                let answer = answer
-                    .map(|answer| answer.status().as_u16())
-                    .map_err(|error| format!("{error:?}"));
-                answers.push((Instant::now(), answer));
-            }
-            answers
-        }
-    });
-    until("some writes", async || {
+    let clients: Vec<_> = (0..4)
+        .map(|number| {
+            let url = leader.url(if number == 0 { "/update" } else { "/query" });
+            tokio::spawn(ask_on(url, number == 0, stopped.clone()))
+        })
+        .collect();
+    // What it heard as a follower, before it led, is old by now.
+    let begun = Instant::now();
+    until("a leader that has led for some time", async || {
         let (_, status) = get(&leader, "/status").await?;
-        (status["quads"].as_u64()? > 20).then_some(())
+        (begun.elapsed() > Duration::from_secs(6) && status["quads"].as_u64()? > 20).then_some(())
     })
     .await;
     let told = Instant::now();
@@ -207,18 +192,49 @@ async fn a_node_that_is_told_to_stop_is_not_ready_and_serves_on_for_as_long_as_i
     assert!(took >= DRAIN, "{took:?}");
     // Whoever came while it was still there was served; leadership had gone on meanwhile.
     let (mut served, mut refused) = (0, Vec::new());
-    for (time, answer) in writing.await.unwrap() {
-        match answer {
-            Ok(204) => served += usize::from(time > told),
-            other if time < told + DRAIN => refused.push((time.duration_since(told), other)),
-            _ => {}
+    for client in clients {
+        for (time, answer) in client.await.unwrap() {
+            match answer {
+                Ok(200..300) => served += usize::from(time > told),
+                other if time < told + DRAIN => refused.push((time.duration_since(told), other)),
+                _ => {}
+            }
         }
     }
     assert!(refused.is_empty(), "{refused:?}");
     assert!(
         served > 20,
-        "{served} writes were served after it was told to stop"
+        "{served} requests were served after it was told to stop"
     );
+}
+
+type Answers = Vec<(Instant, Result<u16, String>)>;
+
+/// Sends one request after another; when they ended, and with which status.
+async fn ask_on(url: String, writes: bool, stopped: Arc<AtomicBool>) -> Answers {
+    let mut answers = Vec::new();
+    for number in 0.. {
+        if stopped.load(Ordering::SeqCst) {
+            break;
+        }
+        let request = visitor().post(&url);
+        let request = if writes {
+            request
+                .header("content-type", "application/sparql-update")
+                .body(format!("INSERT DATA {{ <u:a> <u:b> {number} }}"))
+        } else {
+            request
+                .header("content-type", "application/sparql-query")
+                .body("ASK { ?s ?p ?o }")
+        };
+        let answer = request
+            .send()
+            .await
+            .map(|answer| answer.status().as_u16())
+            .map_err(|error| format!("{error:?}"));
+        answers.push((Instant::now(), answer));
+    }
+    answers
 }
 
 fn tables(folder: &std::path::Path) -> Vec<std::path::PathBuf> {

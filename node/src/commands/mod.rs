@@ -69,9 +69,13 @@ fn end(code: ExitCode) -> ! {
     signal_hook::low_level::exit(code as i32)
 }
 
+/// While a member is gone each heartbeat to it would write a line, ten a second: the leader's status says
+/// when each member answered last.
+const LOG_FILTER: &str = "info,openraft=warn,openraft::core::heartbeat=error";
+
 fn start_logging(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(LOG_FILTER));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

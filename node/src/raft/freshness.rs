@@ -25,7 +25,7 @@ pub(crate) struct Leading {
     pub(crate) applied_index: u64,
 }
 
-/// What this node has heard as a follower, and from its followers.
+/// What this node has heard as a follower, and from its followers as a leader.
 #[derive(Debug)]
 pub(crate) struct Freshness {
     started: Instant,
@@ -39,7 +39,7 @@ pub(crate) struct Freshness {
 
 #[derive(Debug, Default)]
 struct Heard {
-    /// When a leader that was heard had a majority last.
+    /// When a leader that was heard, or this node as one, had a majority last.
     majority: Option<Instant>,
     /// Everything acknowledged before this is applied here.
     applied: Option<Instant>,
@@ -75,6 +75,18 @@ impl Freshness {
     /// Remembers the clock in a peer's answer.
     pub(crate) fn note_answer(&self, peer: u64, answered_at: u64) {
         lock(&self.answers).insert(peer, answered_at);
+    }
+
+    /// Notes what this node knows as a leader: once it has stepped down it was still in contact until then.
+    pub(crate) fn note_leading(&self, leading: Leading) {
+        self.note_leading_at(Instant::now(), leading);
+    }
+
+    fn note_leading_at(&self, now: Instant, leading: Leading) {
+        let as_of = now.checked_sub(leading.quorum_age);
+        let mut heard = lock(&self.heard);
+        heard.majority = heard.majority.max(as_of);
+        heard.applied = heard.applied.max(as_of);
     }
 
     /// What goes along with entries and heartbeats for a peer.
@@ -122,7 +134,7 @@ impl Freshness {
         }
     }
 
-    /// How long ago a leader that was heard had a majority; `None` if there was none.
+    /// How long ago a leader that was heard, or this node as one, had a majority; `None` if there was none.
     pub(crate) fn majority_age(&self) -> Option<Duration> {
         lock(&self.heard)
             .majority
@@ -199,6 +211,22 @@ mod tests {
             let as_of = self.0.applied_as_of(applied_index)?;
             Some(milliseconds(as_of.duration_since(self.0.started)))
         }
+    }
+
+    #[test]
+    fn a_leader_that_steps_down_was_in_contact_until_then() {
+        let Follower(node) = Follower::new();
+        let at = |at_ms| Some(node.started + ms(at_ms));
+        let leading = |at_ms, quorum_age_ms| {
+            let leading = leading(quorum_age_ms, 5).unwrap();
+            node.note_leading_at(node.started + ms(at_ms), leading);
+            lock(&node.heard).majority
+        };
+        assert_eq!(leading(1000, 100), at(900));
+        // What is older takes nothing back.
+        assert_eq!(leading(1020, 150), at(900));
+        assert_eq!(leading(1100, 100), at(1000));
+        assert_eq!(node.applied_as_of(5), at(1000));
     }
 
     #[test]

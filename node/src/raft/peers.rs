@@ -118,6 +118,9 @@ impl Peers {
     /// What this node, as the leader, tells a peer of how recent it is.
     pub(crate) fn freshness_for(&self, peer: u64) -> v1::Freshness {
         let leading = self.leading.get().and_then(|leading| leading());
+        if let Some(leading) = leading {
+            self.freshness.note_leading(leading);
+        }
         self.freshness.message(peer, leading)
     }
 
