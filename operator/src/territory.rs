@@ -58,11 +58,6 @@ pub enum Whose {
     Theirs(String),
 }
 
-/// Somebody else was faster; who it is the next look tells.
-fn faster() -> Whose {
-    Whose::Theirs("of another installation".to_owned())
-}
-
 /// What to do about a Lease that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Decision {
@@ -127,42 +122,49 @@ impl Territory {
                 return Ok(Whose::Ours);
             }
         }
-        let found = leases.get_opt(LEASE_NAME).await?;
-        let version = found
-            .as_ref()
-            .and_then(|lease| lease.metadata.resource_version.clone())
-            .unwrap_or_default();
-        let since = match &known.seen {
-            Some((seen, since)) if *seen == version => *since,
-            _ => Instant::now(),
-        };
-        known.seen = Some((version, since));
-        match (
-            decide(found.as_ref(), &self.installation, since.elapsed()),
-            found,
-        ) {
-            (Decision::Leave(holder), _) => Ok(Whose::Theirs(holder)),
-            (Decision::Write, Some(lease)) => {
-                let written = self.write(&leases, lease, &mut known).await?;
-                Ok(if written { Whose::Ours } else { faster() })
-            }
-            (Decision::Create | Decision::Write, _) => {
-                let lease = Lease {
-                    metadata: ObjectMeta {
-                        name: Some(LEASE_NAME.to_owned()),
-                        ..ObjectMeta::default()
-                    },
-                    spec: Some(self.spec()),
-                };
-                match leases.create(&PostParams::default(), &lease).await {
-                    Ok(written) => {
-                        known.ours = Some((written, Instant::now()));
-                        Ok(Whose::Ours)
-                    }
-                    Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(faster()),
-                    Err(error) => Err(error),
+        // Somebody who was faster is seen at the next look, and named.
+        loop {
+            let found = leases.get_opt(LEASE_NAME).await?;
+            let version = found
+                .as_ref()
+                .and_then(|lease| lease.metadata.resource_version.clone())
+                .unwrap_or_default();
+            let since = match &known.seen {
+                Some((seen, since)) if *seen == version => *since,
+                _ => Instant::now(),
+            };
+            known.seen = Some((version, since));
+            let written = match decide(found.as_ref(), &self.installation, since.elapsed()) {
+                Decision::Leave(holder) => return Ok(Whose::Theirs(holder)),
+                Decision::Write => {
+                    let lease = found.unwrap_or_default();
+                    self.write(&leases, lease, &mut known).await?
                 }
+                Decision::Create => self.create(&leases, &mut known).await?,
+            };
+            if written {
+                return Ok(Whose::Ours);
             }
+        }
+    }
+
+    /// Makes the Lease as ours; of two that try at once, one is refused.
+    async fn create(&self, leases: &Api<Lease>, known: &mut Known) -> Result<bool, kube::Error> {
+        let lease = Lease {
+            metadata: ObjectMeta {
+                name: Some(LEASE_NAME.to_owned()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(self.spec()),
+        };
+        let begun = Instant::now();
+        match leases.create(&PostParams::default(), &lease).await {
+            Ok(written) => {
+                known.ours = Some((written, begun));
+                Ok(true)
+            }
+            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

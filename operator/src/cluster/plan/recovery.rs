@@ -164,7 +164,10 @@ fn recover_fenced(
             Reason::Recovering,
             format!("slot {slot}: recovered: {}", findings.message),
         ),
-        JobState::Absent if seen.pod.is_some() => wait("its pod is being stopped"),
+        // Whoever is there beside a Job that has failed was scaled up by somebody else.
+        JobState::Absent | JobState::Failed { .. } if seen.pod.is_some() => {
+            wait("its pod is being stopped")
+        }
         JobState::Absent => Decision::Step(
             Step::StartRecovery {
                 slot,
