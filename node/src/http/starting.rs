@@ -44,7 +44,7 @@ pub fn starting_router(starting: Arc<dyn Starting>, metrics: Metrics) -> Router 
 
 async fn livez(Shared(starting): Shared<Arc<dyn Starting>>) -> Response {
     match starting.liveness() {
-        Ok(()) => Json(json!({"status": "starting"})).into_response(),
+        Ok(()) => Json(json!({"status": "starting", "reason": starting.words()})).into_response(),
         Err(reason) => {
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_live", reason).into_response()
         }

@@ -1,20 +1,22 @@
-//! One HTTP request through the Service of the clients, on a connection of its own: what a client
-//! that begins now would find.
+//! One HTTP request on a connection of its own: what a client that begins now would find.
 
 use std::time::Duration;
 
-use http_body_util::Empty;
+use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, HOST};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::Deserialize;
 use tokio::net::TcpStream;
 
 use super::observation::ServiceAnswer;
 
 /// Short, as other clusters may wait meanwhile: it is asked again soon.
 const DEADLINE: Duration = Duration::from_secs(1);
+/// An answer about health is a sentence.
+const MAXIMUM_ANSWER_BYTES: usize = 65_536;
 
 /// A request that came to no answer.
 #[derive(Debug, thiserror::Error)]
@@ -25,13 +27,23 @@ enum RequestError {
     Address(#[from] hyper::http::Error),
     #[error("no answer: {0}")]
     Answer(#[from] hyper::Error),
+    #[error("no whole answer: {0}")]
+    Body(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What a node says of its life.
+#[derive(Deserialize)]
+struct Life {
+    status: String,
+    #[serde(default)]
+    reason: String,
 }
 
 /// Asks whoever the Service at `address` leads to whether it is ready.
 pub(super) async fn whether_ready(address: &str) -> ServiceAnswer {
     let failure = match tokio::time::timeout(DEADLINE, get(address, "/readyz")).await {
-        Ok(Ok(StatusCode::OK)) => return ServiceAnswer::Answered,
-        Ok(Ok(status)) => format!("the status is {status}"),
+        Ok(Ok((StatusCode::OK, _))) => return ServiceAnswer::Answered,
+        Ok(Ok((status, _))) => format!("the status is {status}"),
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("no answer within {} s", DEADLINE.as_secs()),
     };
@@ -39,7 +51,18 @@ pub(super) async fn whether_ready(address: &str) -> ServiceAnswer {
     ServiceAnswer::Failed(failure)
 }
 
-async fn get(address: &str, path: &str) -> Result<StatusCode, RequestError> {
+/// How far the node at `address` is with its start, as it says itself. None when it does not start, does
+/// not answer, or says that its start does not move on.
+pub(super) async fn how_far_a_start_is(address: &str) -> Option<String> {
+    let (status, body) = tokio::time::timeout(DEADLINE, get(address, "/livez"))
+        .await
+        .ok()?
+        .ok()?;
+    let life: Life = serde_json::from_slice(&body).ok()?;
+    (status == StatusCode::OK && life.status == "starting").then_some(life.reason)
+}
+
+async fn get(address: &str, path: &str) -> Result<(StatusCode, Bytes), RequestError> {
     let stream = TcpStream::connect(address)
         .await
         .map_err(RequestError::Connect)?;
@@ -48,14 +71,16 @@ async fn get(address: &str, path: &str) -> Result<StatusCode, RequestError> {
         .header(HOST, address)
         .header(CONNECTION, "close")
         .body(Empty::<Bytes>::new())?;
-    // The rest of the answer is let go with it, which ends the connection.
-    let status = async move {
+    let answer = async move {
         let answer = sender.send_request(request).await?;
-        Ok(answer.status())
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), MAXIMUM_ANSWER_BYTES);
+        let body = body.collect().await.map_err(RequestError::Body)?;
+        Ok((status, body.to_bytes()))
     };
     // How the connection ended says nothing that the answer does not.
-    let (status, _) = futures::join!(status, connection);
-    status
+    let (answer, _) = futures::join!(answer, connection);
+    answer
 }
 
 #[cfg(test)]
@@ -67,9 +92,13 @@ mod tests {
     use tokio::net::TcpListener;
 
     async fn served(answer: StatusCode) -> String {
+        served_at("/readyz", answer, "words").await
+    }
+
+    async fn served_at(path: &str, answer: StatusCode, body: &'static str) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let routes = Router::new().route("/readyz", get(move || async move { (answer, "words") }));
+        let routes = Router::new().route(path, get(move || async move { (answer, body) }));
         tokio::spawn(async move { axum::serve(listener, routes).await });
         address
     }
@@ -107,5 +136,23 @@ mod tests {
         drop(listener);
         let refused = words(whether_ready(&address).await);
         assert!(refused.starts_with("no connection: "), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn only_a_start_that_moves_on_is_one() {
+        const STARTING: &str = r#"{"status":"starting","reason":"5 of 9 bytes are read"}"#;
+        let answers = [
+            (StatusCode::OK, STARTING, Some("5 of 9 bytes are read")),
+            (StatusCode::OK, r#"{"status":"starting"}"#, Some("")),
+            (StatusCode::OK, r#"{"status":"live"}"#, None),
+            (StatusCode::OK, "", None),
+            (StatusCode::SERVICE_UNAVAILABLE, STARTING, None),
+        ];
+        for (status, body, expected) in answers {
+            let address = served_at("/livez", status, body).await;
+            let found = how_far_a_start_is(&address).await;
+            assert_eq!(found.as_deref(), expected, "{status} {body}");
+        }
+        assert_eq!(how_far_a_start_is("127.0.0.1:1").await, None);
     }
 }

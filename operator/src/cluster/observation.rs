@@ -110,6 +110,8 @@ pub struct SlotObservation {
     pub stateful_set: Option<StatefulSetState>,
     pub pod: Option<Pod>,
     pub node: Option<Node>,
+    /// How far the node is with its start, in its own words, when it does not answer others yet.
+    pub start: Option<String>,
     /// For how long the node should have answered and has not.
     pub unreachable_seconds: i64,
     /// The Job that exports what the volume still holds, after all data was lost.
@@ -127,7 +129,8 @@ impl SlotObservation {
             .is_some_and(|set| set.replicas == 0)
     }
 
-    /// Whether the node should answer and does not, and has not said why.
+    /// Whether the node should answer and does not, and has not said why. One that opens its volume
+    /// slowly has.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
         let should_run = self
@@ -136,6 +139,7 @@ impl SlotObservation {
             .is_some_and(|set| set.replicas > 0 && !set.deleting);
         should_run
             && self.node.is_none()
+            && self.start.is_none()
             && self.refused().is_none()
             && self.cannot_use_volume().is_none()
             && !self.ended_as_removed()

@@ -171,15 +171,19 @@ pub async fn observe(
         .filter(|(_, seen)| seen.pod.as_ref().is_some_and(|pod| pod.running))
         .map(|(slot, _)| *slot)
         .collect();
-    let answers = join_all(
-        running
-            .into_iter()
-            .map(|slot| async move { (slot, ask(&cluster.peer_address(slot)).await) }),
-    )
+    let answers = join_all(running.into_iter().map(|slot| async move {
+        let answer = ask(&cluster.peer_address(slot)).await;
+        let start = match &answer {
+            Some(_) => None,
+            None => ask::how_far_a_start_is(&cluster.http_address(slot)).await,
+        };
+        (slot, answer, start)
+    }))
     .await;
-    for (slot, answer) in answers {
-        let node = answer.map(|answer| node(cluster, answer));
-        observation.slots.entry(slot).or_default().node = node;
+    for (slot, answer, start) in answers {
+        let seen = observation.slots.entry(slot).or_default();
+        seen.node = answer.map(|answer| node(cluster, answer));
+        seen.start = start;
     }
     if may_need_backups(cluster, &observation) {
         observation.backups = backups(client, cluster)

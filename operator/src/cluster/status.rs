@@ -408,6 +408,9 @@ fn message(seen: &SlotObservation) -> Option<String> {
             "its pod is to end, and {machine} has not said that it has"
         ));
     }
+    if let Some(start) = &seen.start {
+        return Some(format!("is starting on {machine}: {start}"));
+    }
     if pod.running {
         return Some(format!("does not answer from {machine}"));
     }

@@ -9,6 +9,7 @@ mod network;
 mod operator_killer;
 mod proxy;
 mod setup;
+mod slow_disk;
 mod trail;
 
 pub use cluster::{ClusterOptions, Member, TestCluster};
@@ -22,4 +23,5 @@ pub use setup::{
     install_operator, install_release, kill_node_process, load_images, tool_output,
     uninstall_operator, uninstall_release, uses_bed, wait_operator,
 };
+pub use slow_disk::SlowDisk;
 pub use trail::print_trail;

@@ -155,6 +155,7 @@ fn slot(random: &mut Random, slot: Slot, shared: &Membership) -> SlotObservation
             2 => JobState::Waiting(waiting(random)),
             _ => JobState::Succeeded(()),
         },
+        start: (running && random.chance(15)).then(String::new),
         unreachable_seconds: *random.pick(&[0, 0, 10, 10_000]),
         recoveries: if random.chance(30) {
             let state = match random.below(5) {

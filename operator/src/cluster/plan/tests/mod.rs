@@ -221,6 +221,7 @@ pub(super) fn assert_safe(cluster: &ValidatedCluster, observation: &Observation,
             let asked = cluster.replaced_volume == Some((*slot, volume_uid.clone()));
             let silent = Some(seen.unreachable_seconds) >= after;
             assert!(asked || (after.is_some() && silent), "nobody wants it");
+            assert!(asked || seen.start.is_none(), "it is only slow");
         }
         Step::Remove {
             slot,

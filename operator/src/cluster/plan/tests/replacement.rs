@@ -55,6 +55,10 @@ fn a_member_that_is_silent_for_as_long_as_was_said_leaves_and_its_volume_is_give
         matches!(made.step, Some(Step::Remove { slot: 2, .. })),
         "{made:?}"
     );
+    // It opens its volume, which takes long, and says so.
+    world.slots.get_mut(&2).unwrap().start = Some("5 of 9 bytes are read".to_owned());
+    assert_eq!(planned(&replacing(), &world).step, None);
+    world.slots.get_mut(&2).unwrap().start = None;
     without(&mut world, 2);
     assert!(discards(&planned(&replacing(), &world), 2));
     // The volume goes; it is not given up again.

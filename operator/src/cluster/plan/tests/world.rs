@@ -130,6 +130,7 @@ impl World {
                     stateful_set: place.set.clone(),
                     pod: place.pod.clone(),
                     node: self.node(place),
+                    start: None,
                     export: place.export.clone(),
                     // Long enough for whoever wants the member replaced.
                     unreachable_seconds: if place.silent { 1000 } else { 0 },
