@@ -3,13 +3,17 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use s3s_fs::FileSystem;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 /// A running server; it ends with this value. It checks signatures.
@@ -76,4 +80,72 @@ impl Drop for ObjectStore {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// A line to a server that carries no more than so many bytes a second to it, however many connections
+/// share it. It ends with this value.
+#[derive(Debug)]
+pub struct SlowLine {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl SlowLine {
+    /// A line to `server`, with an address of its own.
+    ///
+    /// # Errors
+    /// When no port can be used.
+    pub async fn to(server: SocketAddr, bytes_per_second: u32) -> io::Result<Self> {
+        let listener = TcpListener::bind((server.ip(), 0)).await?;
+        let address = listener.local_addr()?;
+        let task = tokio::spawn(async move {
+            let turn = Arc::new(Mutex::new(()));
+            while let Ok((client, _)) = listener.accept().await {
+                let turn = turn.clone();
+                // Whichever end hangs up, the other is told by its connection.
+                tokio::spawn(async move { carry(client, server, &turn, bytes_per_second).await });
+            }
+        });
+        Ok(Self { address, task })
+    }
+
+    /// Where it begins.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for SlowLine {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn carry(
+    client: TcpStream,
+    server: SocketAddr,
+    turn: &Mutex<()>,
+    bytes_per_second: u32,
+) -> io::Result<()> {
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = TcpStream::connect(server).await?.into_split();
+    let there = async {
+        let mut piece = vec![0; 16 * 1024];
+        loop {
+            let bytes = from_client.read(&mut piece).await?;
+            if bytes == 0 {
+                return to_server.shutdown().await;
+            }
+            let _turn = turn.lock().await;
+            let share = f64::from(u32::try_from(bytes).unwrap_or(u32::MAX));
+            tokio::time::sleep(Duration::from_secs_f64(share / f64::from(bytes_per_second))).await;
+            to_server.write_all(&piece[..bytes]).await?;
+        }
+    };
+    let back = async {
+        tokio::io::copy(&mut from_server, &mut to_client).await?;
+        to_client.shutdown().await
+    };
+    tokio::try_join!(there, back).map(|_| ())
 }

@@ -10,7 +10,10 @@
 use std::time::{Duration, Instant};
 
 use quadraft_protocol::v1;
-use quadraft_tests::local::{LocalNode, SmallDisk, free_ports, initialise, run_node};
+use quadraft_tests::local::{
+    LocalNode, SmallDisk, free_ports, initialise, run_node, run_node_with,
+};
+use quadraft_tests::object_store::{ObjectStore, SlowLine};
 use serde_json::Value;
 
 const CLUSTER: &str = "2f7c1d1e-5a0b-4f0e-8a55-0d8f7a9f6b11";
@@ -169,26 +172,31 @@ async fn three_nodes_on_full_disks_refuse_writes_wherever_they_enter() {
     survive(3).await;
 }
 
+/// Writes half a megabyte that nothing compresses.
+async fn write_large(node: &LocalNode, number: u32) {
+    let text: String = (0..32 * 1024)
+        .map(|_| format!("{:016x}", rand::random::<u64>()))
+        .collect();
+    let update = format!("INSERT DATA {{ <u:a> <u:large> \"{number}{text}\" }}");
+    let answer = reqwest::Client::new()
+        .post(node.url("/update"))
+        .header("content-type", "application/sparql-update")
+        .body(update)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 204);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_takes_no_room_on_the_volume() {
     let Some((nodes, disk, folder)) = start(1).await else {
         return;
     };
     let node = &nodes[0];
-    // Four megabytes that nothing compresses: more than will be left.
+    // Four megabytes: more than will be left.
     for number in 0..8 {
-        let text: String = (0..32 * 1024)
-            .map(|_| format!("{:016x}", rand::random::<u64>()))
-            .collect();
-        let update = format!("INSERT DATA {{ <u:a> <u:large> \"{number}{text}\" }}");
-        let answer = reqwest::Client::new()
-            .post(node.url("/update"))
-            .header("content-type", "application/sparql-update")
-            .body(update)
-            .send()
-            .await
-            .unwrap();
-        assert_eq!(answer.status(), 204);
+        write_large(node, number).await;
     }
     disk.fill().unwrap();
     wait_short(&nodes, true).await;
@@ -204,4 +212,86 @@ async fn a_backup_takes_no_room_on_the_volume() {
         backup.report
     );
     assert_eq!(backup.report["digest"], node.status().await.unwrap().digest);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_to_a_slow_store_takes_no_room_of_a_volume_that_is_mostly_full() {
+    const BYTES_PER_SECOND: u32 = 2 << 20;
+    let Some((nodes, disk, folder)) = start(1).await else {
+        return;
+    };
+    let node = &nodes[0];
+    let mut large = 0;
+    while disk.used_bytes().unwrap() < DISK_BYTES / 10 * 7 {
+        write_large(node, large).await;
+        large += 1;
+    }
+    let bucket = folder.path().join("objects");
+    std::fs::create_dir(&bucket).unwrap();
+    let store = ObjectStore::start(&bucket, [127, 0, 0, 1].into(), "key", "secret")
+        .await
+        .unwrap();
+    store.make_bucket("backups").unwrap();
+    let line = SlowLine::to(store.address(), BYTES_PER_SECOND)
+        .await
+        .unwrap();
+    let endpoint = format!("http://{}", line.address());
+    let environment = [
+        ("AWS_ACCESS_KEY_ID", "key"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_REGION", "eu-central-1"),
+        ("AWS_ENDPOINT", endpoint.as_str()),
+        ("AWS_ALLOW_HTTP", "true"),
+    ];
+    let peer = node.peer_address();
+    let url = "s3://backups/slow";
+    let before = disk.used_bytes().unwrap();
+    let begun = Instant::now();
+    let arguments = ["backup", "--from", &peer, "--to", url];
+    let backup = run_node_with(&arguments, &environment);
+    tokio::pin!(backup);
+    // Clients go on meanwhile.
+    let (mut number, mut most) = (0, before);
+    let backup = loop {
+        tokio::select! {
+            ended = &mut backup => break ended.unwrap(),
+            () = tokio::time::sleep(Duration::from_millis(50)) => {}
+        }
+        assert_eq!(update(node, number).await.status(), 204);
+        number += 1;
+        most = most.max(disk.used_bytes().unwrap());
+    };
+    let took = begun.elapsed();
+    assert_eq!(backup.exit_code, Some(0), "{}", backup.log);
+    let bytes = backup.report["bytes"].as_u64().unwrap();
+    let grown = most - before;
+    println!(
+        "{bytes} bytes from a disk of which {before} of {DISK_BYTES} were taken in {took:?}; it grew by \
+         {grown} bytes at most; {number} writes meanwhile"
+    );
+    assert!(bytes > 16 << 20, "{bytes}");
+    assert!(
+        took.as_secs() >= bytes / u64::from(BYTES_PER_SECOND),
+        "{took:?}"
+    );
+    assert!(grown < bytes / 4, "{grown} of {bytes}");
+    // What was written since is not in it, and it is whole.
+    let data = folder.path().join("restored");
+    let digest = backup.report["digest"].as_str().unwrap();
+    let arguments = [
+        "restore",
+        "--data",
+        data.to_str().unwrap(),
+        "--from",
+        url,
+        "--cluster-uuid",
+        "0d9f7a4e-7a0a-4c5e-9d4f-0d2f5f0e6a11",
+        "--expected-digest",
+        digest,
+    ];
+    let restored = run_node_with(&arguments, &environment).await.unwrap();
+    assert_eq!(restored.exit_code, Some(0), "{}", restored.log);
+    let quads = restored.report["quads"].as_u64().unwrap();
+    let whole = u64::from(large);
+    assert!((whole..whole + number).contains(&quads), "{quads}");
 }

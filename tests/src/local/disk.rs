@@ -48,6 +48,15 @@ impl SmallDisk {
         &self.path
     }
 
+    /// How many bytes of it are taken.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    pub fn used_bytes(&self) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(&self.path)?;
+        Ok((found.f_blocks - found.f_bfree) * found.f_frsize)
+    }
+
     fn filler(&self) -> PathBuf {
         self.path.join("filler")
     }

@@ -59,8 +59,20 @@ pub struct RunResult {
 /// # Errors
 /// When it cannot be started.
 pub async fn run_node(arguments: &[&str]) -> io::Result<RunResult> {
+    run_node_with(arguments, &[]).await
+}
+
+/// As [`run_node`], with these variables in the program's environment.
+///
+/// # Errors
+/// When it cannot be started.
+pub async fn run_node_with(
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> io::Result<RunResult> {
     let output = Command::new(program("quadraft-node"))
         .args(arguments)
+        .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output()
