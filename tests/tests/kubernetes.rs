@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 use quadraft_tests::damage::{damage_payloads, flip_a_bit, make_vote_unreadable, segments};
 use quadraft_tests::kubernetes::{
     ClusterOptions, Kubectl, OperatorKiller, Outcome, PodNetwork, TestCluster, in_namespace,
-    install_operator, kill_node_process, uninstall_operator, uses_bed, wait_operator, wait_until,
+    install_operator, kill_node_process, kill_operator, uninstall_operator, uses_bed,
+    wait_operator, wait_until,
 };
 use quadraft_tests::local::{Acknowledged, Writer};
 use quadraft_tests::partition::{self, Endpoint, PartitionClients, partition_seconds};
@@ -621,6 +622,91 @@ async fn a_backup_is_restored_as_a_new_cluster_with_the_equal_digest() {
         let target = restored(&kubectl, "{ backupName: first }", 3, &digest).await?;
         drop(killer);
         kept(&written, &target.numbers(None, "backup").await?)
+    })
+    .await;
+}
+
+/// Takes a backup whose Job ends, and whose pod goes, while no operator is there to look. Whether there was
+/// none is seen by the phase of the backup then.
+async fn back_up_unseen(kubectl: &Kubectl, name: &str) -> Result<bool, String> {
+    kubectl
+        .apply(&format!(
+            "apiVersion: quadraft.dev/v1alpha1\nkind: RdfBackup\nmetadata:\n  name: {name}\nspec:\n  \
+             clusterName: books\n  destination:\n    claimName: backups\n"
+        ))
+        .await
+        .map_err(|error| error.to_string())?;
+    let job_of = async || {
+        let jobs = kubectl
+            .list("jobs", "app.kubernetes.io/component=backup")
+            .await;
+        let jobs = jobs.ok()?;
+        let mine = jobs
+            .iter()
+            .find(|job| job["metadata"]["ownerReferences"][0]["name"] == name)?;
+        mine["metadata"]["name"].as_str().map(str::to_owned)
+    };
+    let job = wait_until("the Job", MINUTE, job_of).await?;
+    // Another operator takes over when the Lease of this one has run out.
+    kill_operator().await.map_err(|error| error.to_string())?;
+    let selector = format!("batch.kubernetes.io/job-name={job}");
+    let pod = wait_until("the Job's pod to end", MINUTE, async || {
+        let pods = kubectl.list("pods", &selector).await.ok()?;
+        let pod = pods
+            .iter()
+            .find(|pod| pod["status"]["phase"] == "Succeeded")?;
+        pod["metadata"]["name"].as_str().map(str::to_owned)
+    })
+    .await?;
+    wait_until("the Job to be complete", MINUTE, async || {
+        let job = kubectl.get("job", &job).await.ok()??;
+        (job["status"]["succeeded"] == 1).then_some(())
+    })
+    .await?;
+    let delete = ["delete", "pod", &pod, "--grace-period=0", "--force"];
+    kubectl
+        .run(&delete)
+        .await
+        .map_err(|error| error.to_string())?;
+    let backup = kubectl.get("rdfbackup", name).await;
+    let backup = backup
+        .map_err(|error| error.to_string())?
+        .unwrap_or_default();
+    Ok(backup["status"]["phase"] != "Completed")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes: make test-kubernetes"]
+async fn the_result_of_a_backup_is_not_lost_with_its_pod() {
+    in_namespace("unseen", |kubectl| async move {
+        let cluster = ready_cluster(&kubectl, &ClusterOptions::new("books", 1)).await?;
+        kubectl
+            .apply(
+                "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata:\n  name: backups\nspec:\n  accessModes: \
+                 [ReadWriteOnce]\n  resources:\n    requests:\n      storage: 1Gi\n",
+            )
+            .await
+            .map_err(|error| error.to_string())?;
+        let digest = cluster.agree(1, MINUTE).await?[0].digest.clone();
+        let mut unseen = None;
+        for name in ["first", "second", "third"] {
+            wait_operator(MINUTE).await?;
+            if back_up_unseen(&kubectl, name).await? {
+                unseen = Some(name);
+                break;
+            }
+        }
+        let name = unseen.ok_or("the operator was faster each time")?;
+        let backup = wait_until("the backup", 3 * MINUTE, || async {
+            let backup = kubectl.get("rdfbackup", name).await.ok().flatten()?;
+            let ended = ["Completed", "Failed"].map(Value::from).contains(&backup["status"]["phase"]);
+            ended.then_some(backup)
+        })
+        .await?;
+        if backup["status"]["phase"] != "Completed" || backup["status"]["digest"] != digest {
+            return Err(format!("the cluster has {digest}: {}", backup["status"]));
+        }
+        Ok(())
     })
     .await;
 }

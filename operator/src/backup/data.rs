@@ -23,7 +23,7 @@ pub(super) fn url(backup: &RdfBackup, cluster_uuid: &str) -> String {
 }
 
 /// Keeps the backup while its data has to be deleted first, and deletes it. Gives when to look again
-/// when there is nothing else to do for the backup.
+/// when there is nothing else to do for the backup as it was seen.
 pub(super) async fn guard(
     context: &Context,
     backup: &RdfBackup,
@@ -36,6 +36,8 @@ pub(super) async fn guard(
     if backup.metadata.deletion_timestamp.is_none() {
         if wants_deletion != is_guarded {
             set_finalizer(context, backup, wants_deletion).await?;
+            // The object is another one now, which is news by itself.
+            return Ok(Some(Requeue::await_change()));
         }
         return Ok(None);
     }

@@ -56,6 +56,9 @@ func APIServerArguments(bed config.Bed) []string {
 		"--kubelet-preferred-address-types=InternalIP",
 		"--authorization-mode=Node,RBAC",
 		"--enable-admission-plugins=NodeRestriction",
+		// Policies that change objects, which meshes would do by webhooks.
+		"--feature-gates=MutatingAdmissionPolicy=true",
+		"--runtime-config=admissionregistration.k8s.io/v1beta1=true",
 		"--service-account-issuer=https://kubernetes.default.svc." + config.ClusterDomain,
 		"--service-account-key-file=" + certificate(bed, "service-account"),
 		"--service-account-signing-key-file=" + key(bed, "service-account"),

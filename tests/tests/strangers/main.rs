@@ -9,13 +9,16 @@
     clippy::print_stdout
 )]
 
+mod backups;
+mod volumes;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use quadraft_tests::kubernetes::{
-    ClusterOptions, Kubectl, SlowDisk, TestCluster, in_namespace, install_release,
-    uninstall_release, uses_bed, wait_until,
+    ClusterOptions, Kubectl, TestCluster, in_namespace, install_release, uninstall_release,
+    uses_bed, wait_until,
 };
 use serde_json::Value;
 
@@ -174,13 +177,25 @@ async fn a_cluster_that_is_deleted_and_made_again_at_once_comes_up_each_time() {
 #[ignore = "needs a Kubernetes: make test-kubernetes"]
 async fn a_job_that_a_quota_keeps_from_starting_says_so_and_runs_when_there_is_room() {
     in_namespace("quota", |kubectl| async move {
-        let cluster = ready(&kubectl, "books", 1).await?;
+        // No pod comes in without limits, and the bed's network lets pass what a policy forbids.
+        kubectl
+            .apply(
+                "apiVersion: v1\nkind: LimitRange\nmetadata:\n  name: small\nspec:\n  limits:\n  - type: \
+                 Container\n    default:\n      cpu: \"1\"\n      memory: 512Mi\n    defaultRequest:\n      cpu: \
+                 10m\n      memory: 64Mi\n    max:\n      cpu: \"2\"\n      memory: 2Gi\n---\n\
+                 apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata:\n  name: deny\nspec:\n  \
+                 podSelector: {}\n  policyTypes: [Ingress, Egress]\n",
+            )
+            .await
+            .map_err(words)?;
         let quota = |pods: u32| {
             format!(
                 "apiVersion: v1\nkind: ResourceQuota\nmetadata:\n  name: few\nspec:\n  hard:\n    \
-                 pods: \"{pods}\"\n"
+                 pods: \"{pods}\"\n    limits.memory: 4Gi\n    requests.cpu: \"1\"\n"
             )
         };
+        kubectl.apply(&quota(5)).await.map_err(words)?;
+        let cluster = ready(&kubectl, "books", 1).await?;
         kubectl.apply(&quota(1)).await.map_err(words)?;
         kubectl
             .apply(
@@ -479,111 +494,6 @@ async fn restarts_and_evictions_show_no_error_to_clients() {
             return Err(format!(
                 "{answered} answered, {} failed: {failed:?}",
                 failed.len()
-            ));
-        }
-        Ok(())
-    })
-    .await;
-}
-
-/// Writes so much into the log that it takes long to read.
-async fn fill_log(cluster: &TestCluster, slot: u32) -> Result<(), String> {
-    let text = "x".repeat(2 << 20);
-    for number in 0..24 {
-        let update = format!("INSERT DATA {{ <u:a> <u:b> \"{number}{text}\" }}");
-        let answer = cluster
-            .post(slot, "/update", "application/sparql-update", update.into())
-            .await?;
-        if !answer.status().is_success() {
-            return Err(answer.text().await.unwrap_or_default());
-        }
-    }
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a Kubernetes: make test-kubernetes"]
-async fn a_member_that_opens_its_volume_slowly_is_neither_ended_nor_replaced() {
-    const BYTES_PER_SECOND: u64 = 256 << 10;
-    in_namespace("slow", |kubectl| async move {
-        if !uses_bed().await || !SlowDisk::is_possible() {
-            println!("NOT TRIED: a slow disk, because none can be made slow here");
-            return Ok(());
-        }
-        let options = ClusterOptions {
-            snapshot_after_entries: 1_000_000,
-            ..ClusterOptions::new("books", 3)
-        };
-        let manifest = format!(
-            "{}  recovery:\n    replaceAfterSeconds: 60\n",
-            options.manifest()
-        );
-        kubectl.apply(&manifest).await.map_err(words)?;
-        let cluster = TestCluster::attach(&kubectl, "books")
-            .await
-            .map_err(words)?;
-        cluster.wait_ready(3 * MINUTE).await?;
-        let leader = cluster.leader(3).await?;
-        fill_log(&cluster, leader).await?;
-        cluster.agree(3, MINUTE).await?;
-        let slot = (leader + 1) % 3;
-        let pod = cluster.pod(slot);
-        let uid = async || {
-            let pod = kubectl.get("pod", &pod).await.ok()??;
-            pod["metadata"]["uid"].as_str().map(str::to_owned)
-        };
-        let (before, volume) = (uid().await, cluster.volume_path(slot).await?);
-        let node_id = cluster.member(slot).await.map(|member| member.node_id);
-        kubectl
-            .run(&[
-                "delete",
-                "pod",
-                &pod,
-                "--grace-period=0",
-                "--force",
-                "--wait=false",
-            ])
-            .await
-            .map_err(words)?;
-        let new = wait_until("another pod", MINUTE, async || {
-            uid().await.filter(|uid| Some(uid) != before.as_ref())
-        })
-        .await?;
-        let disk = SlowDisk::of(&new, &volume, BYTES_PER_SECOND).await?;
-        let told = |object: &Value| object["status"]["members"][slot as usize].clone();
-        let starting = |member: &Value| {
-            let message = member["message"].as_str().unwrap_or_default();
-            message.contains("the volume is being opened")
-        };
-        cluster
-            .wait_object("the start's own words", MINUTE, |object| {
-                starting(&told(object))
-            })
-            .await?;
-        // Longer than the probes give a start that does not answer, and than a silent member has.
-        let begun = Instant::now();
-        while begun.elapsed() < Duration::from_secs(80) {
-            let member = told(&cluster.object().await);
-            let restarts = cluster.restarts(slot).await?.0;
-            if !starting(&member) || !member["unreachableSince"].is_null() || restarts > 0 {
-                let after = begun.elapsed();
-                return Err(format!(
-                    "after {after:?} with {restarts} restarts: {member}"
-                ));
-            }
-            tokio::time::sleep(Duration::from_secs(2)).await;
-        }
-        println!(
-            "{} containers read {BYTES_PER_SECOND} bytes a second",
-            disk.containers()
-        );
-        drop(disk);
-        cluster.wait_ready(2 * MINUTE).await?;
-        let restarts = cluster.restarts(slot).await?.0;
-        let after = cluster.member(slot).await.map(|member| member.node_id);
-        if uid().await != Some(new) || restarts > 0 || after != node_id {
-            return Err(format!(
-                "{restarts} restarts of {after:?}, which was {node_id:?}"
             ));
         }
         Ok(())
