@@ -7,7 +7,7 @@ use quadraft_tests::kubernetes::{
     ClusterOptions, SlowDisk, TestCluster, in_namespace, kill_node_process, tool_output, uses_bed,
     wait_until,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{MINUTE, condition, ready, words};
 
@@ -211,6 +211,123 @@ async fn a_volume_that_no_recovery_could_mend_is_told_of_and_served_again_when_i
         }
         for folder in [own, wrong] {
             std::fs::remove_dir_all(folder).map_err(words)?;
+        }
+        Ok(())
+    })
+    .await;
+}
+
+/// Puts the volume of a slot into another claim of the same name, as whoever moves to another storage class
+/// does, while the cluster is paused.
+async fn move_volume(cluster: &TestCluster, slot: u32) -> Result<(), String> {
+    let kubectl = &cluster.kubectl;
+    let (claim, pod) = (cluster.claim(slot), cluster.pod(slot));
+    let old = cluster.volume_path(slot).await?;
+    let found = kubectl.get("persistentvolumeclaim", &claim).await;
+    let object = found.map_err(words)?.ok_or("there is no claim")?;
+    kubectl
+        .run(&["delete", "statefulset", &cluster.stateful_set(slot)])
+        .await
+        .map_err(words)?;
+    wait_until("the pod to be gone", MINUTE, async || {
+        kubectl.get("pod", &pod).await.ok()?.is_none().then_some(())
+    })
+    .await?;
+    let kept = old.with_extension("kept");
+    let [from, to] = [&old, &kept].map(|path| path.display().to_string());
+    tool_output("cp", &["--archive", &from, &to]).await?;
+    kubectl
+        .run(&["delete", "persistentvolumeclaim", &claim])
+        .await
+        .map_err(words)?;
+    let new = json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": { "name": claim, "labels": object["metadata"]["labels"] },
+        "spec": {
+            "accessModes": object["spec"]["accessModes"],
+            "resources": object["spec"]["resources"],
+        },
+    });
+    // The volume is made for the first pod that uses it.
+    let first = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "copies" },
+        "spec": {
+            "securityContext": {
+                "runAsNonRoot": true, "runAsUser": 65532,
+                "seccompProfile": { "type": "RuntimeDefault" },
+            },
+            "containers": [{
+                "name": "pause", "image": "quadraft.dev/bed/pause:1",
+                "securityContext": {
+                    "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] },
+                },
+                "volumeMounts": [{ "name": "data", "mountPath": "/data" }],
+            }],
+            "volumes": [{ "name": "data", "persistentVolumeClaim": { "claimName": claim } }],
+        },
+    });
+    for object in [new, first] {
+        kubectl.apply(&object.to_string()).await.map_err(words)?;
+    }
+    let wait = [
+        "wait",
+        "--for=condition=Ready",
+        "pod/copies",
+        "--timeout=60s",
+    ];
+    kubectl.run(&wait).await.map_err(words)?;
+    move_all(&kept, &cluster.volume_path(slot).await?)?;
+    std::fs::remove_dir(kept).map_err(words)?;
+    let delete = ["delete", "pod", "copies", "--grace-period=1"];
+    kubectl.run(&delete).await.map_err(words)?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes: make test-kubernetes"]
+async fn a_volume_in_another_claim_is_a_copy_until_a_person_accepts_it() {
+    in_namespace("moved", |kubectl| async move {
+        if !uses_bed().await {
+            return Err("volumes can be moved on the bed only".to_owned());
+        }
+        let cluster = ready(&kubectl, "books", 3).await?;
+        let slot = (cluster.leader(3).await? + 1) % 3;
+        let node_id = cluster.member(slot).await.map(|member| member.node_id);
+        let pause = async |paused: bool| {
+            let patch = format!("{{\"spec\":{{\"paused\":{paused}}}}}");
+            let arguments = [
+                "patch",
+                "rdfcluster",
+                "books",
+                "--type=merge",
+                "--patch",
+                &patch,
+            ];
+            kubectl.run(&arguments).await.map_err(words)
+        };
+        pause(true).await?;
+        cluster
+            .wait_object("nothing to be done any more", MINUTE, |object| {
+                condition(object, "Reconciling").1 == "Paused"
+            })
+            .await?;
+        move_volume(&cluster, slot).await?;
+        pause(false).await?;
+        let told = cluster
+            .wait_object("the copy to be told of", 2 * MINUTE, |object| {
+                condition(object, "Stalled").1 == "VolumeSetBack"
+            })
+            .await?;
+        // The message says what to do, and that is done as it stands there.
+        let message = condition(&told, "Stalled").2.to_owned();
+        let command = message.split_once("kubectl ").ok_or("no command")?.1;
+        let command = command.split(';').next().unwrap_or_default();
+        let arguments: Vec<&str> = command.split_whitespace().collect();
+        kubectl.run(&arguments).await.map_err(words)?;
+        cluster.wait_ready(2 * MINUTE).await?;
+        let after = cluster.member(slot).await.map(|member| member.node_id);
+        if after != node_id {
+            return Err(format!("{node_id:?} came back as {after:?}"));
         }
         Ok(())
     })

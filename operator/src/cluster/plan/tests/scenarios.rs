@@ -4,8 +4,8 @@ use k8s_openapi::jiff::Timestamp;
 use quadraft_protocol::NodeId;
 
 use super::super::super::observation::{
-    JobState, Membership, Node, Observation, Pod, Record, Role, ServiceAnswer, ServiceObservation,
-    Slot, SlotObservation, StatefulSetState, Termination, Volume, WaitingJob,
+    JobState, Mark, Membership, Node, Observation, Pod, Record, Role, ServiceAnswer,
+    ServiceObservation, Slot, SlotObservation, StatefulSetState, Termination, Volume, WaitingJob,
 };
 use super::super::super::status;
 use super::super::{Plan, Reason, Step, Verdict, is_due_to_upgrade, plan};
@@ -515,7 +515,7 @@ fn a_copied_volume_stops_every_change_of_the_membership() {
     let mut world = healthy(3);
     world.record.high_water.insert(
         id(1),
-        super::super::super::observation::Mark {
+        Mark {
             volume_uid: "the-original".into(),
             index: 1,
         },
@@ -524,6 +524,35 @@ fn a_copied_volume_stops_every_change_of_the_membership() {
     let made = plan(&cluster(3), &world);
     assert_eq!(made.step, None);
     assert_eq!(reason(&made), Some(Reason::VolumeSetBack));
+}
+
+#[test]
+fn a_copied_volume_is_served_when_a_person_accepts_it_and_it_has_everything() {
+    let world = |mark_index| {
+        let mut world = healthy(3);
+        let mark = Mark {
+            volume_uid: "the-original".into(),
+            index: mark_index,
+        };
+        world.record.high_water.insert(id(1), mark);
+        world
+    };
+    let last = world(0).slots[&1].node.as_ref().unwrap().last_log_index;
+    let uid = world(0).slots[&1].volume.as_ref().unwrap().uid.clone();
+    let accepting = |slot, uid: &str| {
+        let mut cluster = cluster(3);
+        cluster.accepted_volume = Some((slot, uid.to_owned()));
+        cluster
+    };
+    assert_eq!(reason(&plan(&accepting(1, &uid), &world(last))), None);
+    for (cluster, mark_index) in [
+        (accepting(1, &uid), last + 1),
+        (accepting(2, &uid), last),
+        (accepting(1, "the-original"), last),
+    ] {
+        let made = plan(&cluster, &world(mark_index));
+        assert_eq!(reason(&made), Some(Reason::VolumeSetBack), "{made:?}");
+    }
 }
 
 #[test]
