@@ -10,6 +10,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
 use crate::kubernetes::cache::Caches;
 use crate::progress::Failures;
+use crate::releases::RELEASES;
 use crate::territory::Territory;
 use crate::turns::Turns;
 
@@ -61,10 +62,10 @@ impl Context {
         }
     }
 
-    /// The image of the newest of some versions, which stand in order.
+    /// The image of the newest release.
     #[must_use]
-    pub fn newest_image(&self, versions: &[&str]) -> String {
-        let version = versions.last().copied().unwrap_or("latest");
+    pub fn newest_image(&self) -> String {
+        let version = RELEASES.last().map_or("latest", |release| release.version);
         format!("{}:{version}", self.node_image_repository)
     }
 

@@ -11,6 +11,7 @@ pub mod lease;
 pub mod names;
 pub mod progress;
 pub mod quantity;
+pub mod releases;
 pub mod restore;
 pub mod run;
 pub mod territory;

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::reconcile::{BackupError, job_scheduling, look};
 use crate::api::{DeletionPolicy, RdfBackup, RdfCluster};
-use crate::cluster::validate::{KNOWN_VERSIONS, ValidatedCluster, accepted};
+use crate::cluster::validate::{ValidatedCluster, accepted};
 use crate::context::Context;
 use crate::jobs::{self, JobResult, JobSpec, location_url};
 use crate::kubernetes::objects::{ObjectError, Wanted};
@@ -145,10 +145,7 @@ fn job(
         labels: labels(&backup.spec.cluster_name, "backup"),
         annotations: json!({}),
         owner: owner("RdfBackup", &backup.name_any(), &uid),
-        image: cluster.map_or_else(
-            || context.newest_image(KNOWN_VERSIONS),
-            |cluster| cluster.image.clone(),
-        ),
+        image: cluster.map_or_else(|| context.newest_image(), |cluster| cluster.image.clone()),
         image_pull_policy: cluster.and_then(|cluster| cluster.spec.image_pull_policy.clone()),
         service_account: None,
         arguments: arguments.map(ToOwned::to_owned).to_vec(),

@@ -6,14 +6,12 @@ use quadraft_protocol::{HTTP_PORT, PEER_PORT};
 
 use super::observation::Slot;
 use super::origin::Origin;
-use crate::api::{BackupLocation, OnClusterDeletion, RdfCluster, RdfClusterSpec};
+use crate::api::{BackupLocation, OnClusterDeletion, RdfCluster, RdfClusterSpec, RdfClusterStatus};
 use crate::names::{
     ANNOTATION_ACCEPT_VOLUME, ANNOTATION_GIVE_UP_VOLUMES, ANNOTATION_REPLACE_MEMBER, short_hash,
 };
 use crate::quantity::parse_whole;
-
-/// Versions that this operator knows, with the node images that belong to them.
-pub const KNOWN_VERSIONS: &[&str] = &["0.1.0"];
+use crate::releases::{RELEASES, ahead_of, known_versions, release};
 
 /// What the names of a cluster's further Services end with, which people use. No cluster may be called
 /// so: the Service of its own name would be that of another.
@@ -27,8 +25,14 @@ const TELLING_DIGITS: usize = 5;
 pub enum SpecError {
     #[error("replicas is {0}: it must be 1, 3, 5 or 7")]
     Replicas(i32),
-    #[error("version {0:?} is not known to this operator; it knows {known}", known = KNOWN_VERSIONS.join(", "))]
+    #[error("version {0:?} is not known to this operator; it knows {known}", known = known_versions())]
     UnknownVersion(String),
+    #[error(
+        "version {wanted} may not be able to read what {running} has written, which runs: a cluster does not go \
+         back. Restore a backup of {wanted} into another cluster, or update the operator if it does not know \
+         {running}"
+    )]
+    OlderVersion { wanted: String, running: String },
     #[error("storage.size {0:?} is not a quantity such as 10Gi")]
     StorageSize(String),
     #[error("the resource has no {0}")]
@@ -54,6 +58,7 @@ impl SpecError {
         match self {
             Self::Replicas(_) => "InvalidReplicas",
             Self::UnknownVersion(_) => "UnknownVersion",
+            Self::OlderVersion { .. } => "OlderVersion",
             Self::StorageSize(_) => "InvalidStorageSize",
             Self::Metadata(_) => "InvalidMetadata",
             Self::ReservedName(_) | Self::ServiceName(_) => "InvalidName",
@@ -267,13 +272,11 @@ pub fn validate(
         7 => 7,
         other => return Err(SpecError::Replicas(other)),
     };
-    if !KNOWN_VERSIONS.contains(&spec.version.as_str()) {
-        return Err(SpecError::UnknownVersion(spec.version));
-    }
+    let status = cluster.status.as_ref();
+    check_version(&spec, status)?;
     let storage_bytes = parse_whole(&spec.storage.size.0)
         .filter(|bytes| *bytes > 0)
         .ok_or_else(|| SpecError::StorageSize(spec.storage.size.0.clone()))?;
-    let status = cluster.status.as_ref();
     let chosen = status.and_then(|status| status.data_loss.as_ref()?.backup.as_ref());
     let bootstrap = match (&spec.bootstrap, chosen) {
         // What a cluster began with is not what it begins anew with.
@@ -356,6 +359,27 @@ pub fn accepted(
     }
 }
 
+/// The version is known, and reads what those that run have written. What is in an image of somebody's own
+/// is not known.
+fn check_version(
+    spec: &RdfClusterSpec,
+    status: Option<&RdfClusterStatus>,
+) -> Result<(), SpecError> {
+    let Some(wanted) = release(RELEASES, &spec.version) else {
+        return Err(SpecError::UnknownVersion(spec.version.clone()));
+    };
+    let running = status.and_then(|status| status.version.as_deref());
+    let running = running.filter(|_| spec.image.is_none()).unwrap_or_default();
+    let running = running.split(',').filter(|version| !version.is_empty());
+    match ahead_of(RELEASES, wanted, running) {
+        Some(running) => Err(SpecError::OlderVersion {
+            wanted: spec.version.clone(),
+            running: running.to_owned(),
+        }),
+        None => Ok(()),
+    }
+}
+
 /// Whether a Service can be called so (RFC 1035, as Kubernetes takes it).
 fn is_service_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -423,6 +447,21 @@ mod tests {
         assert_eq!(refused, Some(SpecError::UnknownVersion("9.9.9".into())));
         let (valid, refused) = accepted(&cluster(), "x").unwrap();
         assert_eq!((valid.replicas, refused), (3, None));
+    }
+
+    #[test]
+    fn a_version_before_the_one_that_runs_is_refused_and_nothing_is_touched() {
+        let mut cluster = cluster();
+        cluster.status = Some(crate::api::RdfClusterStatus {
+            version: Some("0.1.0,9.9.9".into()),
+            accepted_spec: Some(serde_json::to_value(&cluster.spec).unwrap()),
+            ..Default::default()
+        });
+        let error = validate(&cluster, "x").unwrap_err();
+        assert_eq!(error.reason(), "OlderVersion");
+        assert!(error.to_string().contains("9.9.9"), "{error}");
+        cluster.spec.image = Some("own:1".into());
+        assert!(validate(&cluster, "x").is_ok());
     }
 
     #[test]
