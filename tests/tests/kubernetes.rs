@@ -626,6 +626,77 @@ async fn a_backup_is_restored_as_a_new_cluster_with_the_equal_digest() {
     .await;
 }
 
+/// The operator's role, as the API server has it.
+async fn role(kubectl: &Kubectl) -> Result<Value, String> {
+    let found = kubectl
+        .get("clusterrole", "quadraft-system-quadraft-operator")
+        .await;
+    let mut role = found
+        .map_err(|error| error.to_string())?
+        .ok_or("the operator has no role")?;
+    // It is written again as it was, whoever wrote it last.
+    role["metadata"]["resourceVersion"] = Value::Null;
+    Ok(role)
+}
+
+async fn replace(kubectl: &Kubectl, object: &Value) -> Result<(), String> {
+    let written = kubectl
+        .run_with_input(&["replace", "-f", "-"], &object.to_string())
+        .await;
+    written.map(|_| ()).map_err(|error| error.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes: make test-kubernetes"]
+async fn a_right_that_is_missing_is_told_in_the_api_servers_words() {
+    in_namespace("rights", |kubectl| async move {
+        let cluster = ready_cluster(&kubectl, &ClusterOptions::new("books", 1)).await?;
+        let whole = role(&kubectl).await?;
+        let mut less = whole.clone();
+        for rule in less["rules"].as_array_mut().into_iter().flatten() {
+            if rule["resources"][0] == "statefulsets" {
+                rule["verbs"] = Value::from(vec!["get", "list", "watch"]);
+            }
+        }
+        if less == whole {
+            return Err(format!("there is no rule on StatefulSets in {whole}"));
+        }
+        replace(&kubectl, &less).await?;
+        let told = async {
+            let patch = "{\"spec\":{\"node\":{\"queryTimeoutMs\":12345}}}";
+            let change = [
+                "patch",
+                "rdfcluster",
+                "books",
+                "--type=merge",
+                "--patch",
+                patch,
+            ];
+            kubectl
+                .run(&change)
+                .await
+                .map_err(|error| error.to_string())?;
+            let told = cluster
+                .wait_object("the missing right to be told of", MINUTE, |object| {
+                    let conditions = object["status"]["conditions"].as_array();
+                    conditions.into_iter().flatten().any(|one| {
+                        let message = one["message"].as_str().unwrap_or_default();
+                        one["type"] == "Ready"
+                            && one["status"] != "True"
+                            && message.contains("cannot patch resource \"statefulsets\"")
+                    })
+                })
+                .await?;
+            Ok::<Value, String>(told)
+        }
+        .await;
+        replace(&kubectl, &whole).await?;
+        told?;
+        cluster.wait_ready(2 * MINUTE).await
+    })
+    .await;
+}
+
 /// Takes a backup whose Job ends, and whose pod goes, while no operator is there to look. Whether there was
 /// none is seen by the phase of the backup then.
 async fn back_up_unseen(kubectl: &Kubectl, name: &str) -> Result<bool, String> {
