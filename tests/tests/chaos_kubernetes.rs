@@ -249,16 +249,20 @@ impl Chaos {
     /// meanwhile is done afterwards.
     async fn cut_off_the_operator(&mut self) -> Result<String, String> {
         let kubectl = Kubectl::new("quadraft-system");
-        let pods = kubectl
-            .list("pods", "app.kubernetes.io/name=quadraft-operator")
-            .await
-            .map_err(words)?;
-        let pod = pods
-            .iter()
-            .find(|pod| pod["metadata"]["deletionTimestamp"].is_null())
-            .and_then(|pod| pod["metadata"]["name"].as_str())
-            .ok_or("no operator runs")?;
-        let network = PodNetwork::of_operator(&kubectl, pod).await?;
+        // It may be on its way back from what was done to it, or to the API server, before.
+        let running = async || {
+            let pods = kubectl
+                .list("pods", "app.kubernetes.io/name=quadraft-operator")
+                .await
+                .ok()?;
+            let pod = pods
+                .iter()
+                .find(|pod| pod["metadata"]["deletionTimestamp"].is_null())?;
+            let pod = pod["metadata"]["name"].as_str()?.to_owned();
+            let network = PodNetwork::of_operator(&kubectl, &pod).await.ok()?;
+            Some((pod, network))
+        };
+        let (pod, network) = wait_until("an operator that runs", MINUTE, running).await?;
         network.cut_off_from_api_server().await?;
         let option = self.change_option().await?;
         let seconds = self.random.random_range(10..45);
@@ -266,7 +270,7 @@ impl Chaos {
         // It may have ended by itself meanwhile, because it could not renew its Lease, and been started
         // anew in the same network.
         wait_until("the operator's network", 2 * MINUTE, || async {
-            let network = PodNetwork::of_operator(&kubectl, pod).await.ok()?;
+            let network = PodNetwork::of_operator(&kubectl, &pod).await.ok()?;
             network.reconnect().await.ok()
         })
         .await?;
