@@ -57,6 +57,11 @@ fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// An age in whole milliseconds, the last one begun counted: what is said to be so old is not older.
+pub(super) fn age_ms(age: Duration) -> u64 {
+    u64::try_from(age.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
 impl Freshness {
     pub(crate) fn new() -> Self {
         Self {
@@ -93,7 +98,7 @@ impl Freshness {
     pub(crate) fn message(&self, peer: u64, leading: Option<Leading>) -> v1::Freshness {
         v1::Freshness {
             answered_at: lock(&self.answers).get(&peer).copied().unwrap_or(0),
-            quorum_age_ms: leading.map(|leading| milliseconds(leading.quorum_age)),
+            quorum_age_ms: leading.map(|leading| age_ms(leading.quorum_age)),
             applied_index: leading.map_or(0, |leading| leading.applied_index),
         }
     }
@@ -210,6 +215,22 @@ mod tests {
         fn as_of_ms(&self, applied_index: u64) -> Option<u64> {
             let as_of = self.0.applied_as_of(applied_index)?;
             Some(milliseconds(as_of.duration_since(self.0.started)))
+        }
+    }
+
+    #[test]
+    fn an_age_is_never_said_to_be_less_than_it_is() {
+        for (nanoseconds, expected_ms) in
+            [(0, 0), (1, 1), (999_999, 1), (1_000_000, 1), (1_000_001, 2)]
+        {
+            let age = Duration::from_nanos(nanoseconds);
+            assert_eq!(age_ms(age), expected_ms, "{age:?}");
+            let leading = Leading {
+                quorum_age: age,
+                applied_index: 5,
+            };
+            let message = Freshness::new().message(7, Some(leading));
+            assert_eq!(message.quorum_age_ms, Some(expected_ms), "{age:?}");
         }
     }
 

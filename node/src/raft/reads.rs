@@ -9,6 +9,7 @@ use quadraft_protocol::v1;
 
 use super::failure::{ReadFailure, ReadPoint};
 use super::forward::forward_client;
+use super::freshness::age_ms;
 use super::node::Node;
 use super::types::to_position;
 
@@ -38,9 +39,7 @@ impl Node {
         let until = Instant::now() + deadline;
         match consistency {
             Consistency::Stale => Ok(ReadPoint {
-                age_ms: self
-                    .age()
-                    .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+                age_ms: self.age().map(age_ms),
             }),
             Consistency::Session { minimum_log_index } => {
                 self.wait_applied(minimum_log_index, until).await?;
