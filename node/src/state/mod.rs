@@ -19,7 +19,7 @@ mod folder;
 pub(crate) mod fuzzing;
 mod indexes;
 mod normalise;
-
+mod opening;
 mod records;
 mod request;
 mod scrub;

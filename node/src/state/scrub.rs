@@ -2,13 +2,11 @@
 
 use std::path::Path;
 
-use oxigraph::store::Store;
-
 use super::files::{Checkpoint, ReadFailure, Tables, damage_of_current};
 use super::indexes::{CompareFailure, compare};
 use super::store::State;
 use super::view::View;
-use super::{LogPosition, StateError, folder};
+use super::{LogPosition, StateError, folder, opening};
 use crate::disk::{Interrupted, Throttle};
 
 /// Quads between two words to the throttle.
@@ -117,7 +115,7 @@ fn look_at_files(
     if let Some(what) = difference.or_else(|| damage_of_current(folder)) {
         return Err(damaged(what).into());
     }
-    let store = Store::open_read_only(checkpoint.path()).map_err(StateError::from)?;
+    let store = opening::open_read_only(checkpoint.path())?;
     let total = view.status().quads;
     let (mut bytes, mut noted) = (0, 0_u64);
     let compared = compare(&store, |line_bytes, quads| {

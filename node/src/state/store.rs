@@ -15,7 +15,7 @@ use super::records::{self, Records};
 use super::request::{Leaving, RequestId, RequestOutcome, RequestTable};
 use super::snapshot::{self, SnapshotSummary};
 use super::view::{Folder, Generation, Reading, View};
-use super::{Damage, Digest, LogPosition, StateError, folder};
+use super::{Damage, Digest, LogPosition, StateError, folder, opening};
 
 /// The number of recent digests that [`State::digest_at`] remembers.
 const REMEMBERED_DIGESTS: usize = 4096;
@@ -477,7 +477,7 @@ fn build(
 ) -> Result<(), StateError> {
     let building = folder::start_building(path)?;
     {
-        let store = Store::open(&building)?;
+        let store = opening::open(&building)?;
         fill_new(&store, fill)?;
         // Nobody else has this store yet.
         #[allow(clippy::disallowed_methods)]
@@ -522,7 +522,7 @@ fn open_generation(
     damage: &Arc<Damage>,
 ) -> Result<(Generation, RequestTable), StateError> {
     let path = folder::generation_path(path, number);
-    let store = Store::open(&path)?;
+    let store = opening::open(&path)?;
     let folder = Folder {
         path,
         replaced: AtomicBool::new(false),

@@ -1,6 +1,6 @@
 //! Tests of the state as a whole, on real folders.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
 use std::fs;
 use std::io::Cursor;

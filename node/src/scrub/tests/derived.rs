@@ -161,11 +161,11 @@ fn a_store_with_other_data_is_found_and_rebuilt_by_the_next_start() {
     // Behind the node's back, as a disk does it that gives back other blocks.
     let generation = data.join("store/generation-0000000001");
     let node = NamedNode::new("http://example.com/stray").unwrap();
+    #[allow(clippy::disallowed_methods)]
     {
         let store = oxigraph::store::Store::open(&generation).unwrap();
         let stray = Quad::new(node.clone(), node.clone(), node, GraphName::DefaultGraph);
         store.insert(&stray).unwrap();
-        #[allow(clippy::disallowed_methods)]
         store.flush().unwrap();
     }
     let volume = open();
