@@ -99,6 +99,7 @@ endef
 .PHONY: test-kubernetes
 test-kubernetes: images-for-tests ## Run the tests with real pods
 	$(ON_KUBERNETES) \
+	cargo build --workspace --example diverge; \
 	cargo test --workspace --test strangers -- --ignored --test-threads=4; \
 	cargo test --workspace --test examples -- --ignored --test-threads=2; \
 	cargo test --workspace --test data_loss -- --ignored --test-threads=4; \

@@ -13,7 +13,8 @@ use tokio::process::{Child, Command};
 
 /// Where the programs are: beside the program that runs, or, for a test, one folder above it, as
 /// cargo builds them.
-fn program(name: &str) -> PathBuf {
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
     let running = std::env::current_exe().unwrap_or_default();
     running
         .ancestors()

@@ -10,6 +10,7 @@
 )]
 
 mod backups;
+mod divergence;
 mod volumes;
 
 use std::sync::Arc;
