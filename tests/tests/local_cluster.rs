@@ -26,11 +26,16 @@ struct Cluster {
 impl Cluster {
     /// Starts three members and waits until all are ready.
     async fn start(extra: &[&str]) -> Self {
+        Self::start_on("127.0.0.1", extra).await
+    }
+
+    /// As [`Self::start`], on another address of this machine.
+    async fn start_on(host: &str, extra: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ports = free_ports(3);
         let members = ports
             .iter()
-            .map(|port| format!("127.0.0.1:{port}"))
+            .map(|port| format!("{host}:{port}"))
             .collect::<Vec<_>>()
             .join(",");
         let mut nodes = Vec::new();
@@ -38,8 +43,8 @@ impl Cluster {
             let mut arguments = vec!["--members", &members];
             arguments.extend(FAST);
             arguments.extend(extra);
-            let mut node =
-                LocalNode::new(folder.path().join(format!("node-{port}")), port, &arguments);
+            let data = folder.path().join(format!("node-{port}"));
+            let mut node = LocalNode::new(data, port, &arguments).at(host);
             node.start().unwrap();
             nodes.push(node);
         }
@@ -257,7 +262,25 @@ async fn a_dead_leader_is_replaced_within_two_election_timeouts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_member_takes_writes_and_serves_reads_that_see_them() {
-    let cluster = Cluster::start(&[]).await;
+    any_member_serves(&Cluster::start(&[]).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_on_ipv6_alone_do_the_same() {
+    let mut cluster = Cluster::start_on("[::1]", &[]).await;
+    any_member_serves(&cluster).await;
+    let leader = cluster.leader().await;
+    cluster.nodes[leader].kill().await.unwrap();
+    let dead = cluster.nodes.remove(leader);
+    cluster.leader().await;
+    cluster.nodes.push(dead);
+    cluster.nodes[2].start().unwrap();
+    cluster.wait_ready().await;
+    cluster.agree().await;
+}
+
+/// Writes at each member, and reads at each what was written at the others.
+async fn any_member_serves(cluster: &Cluster) {
     for (number, node) in cluster.nodes.iter().enumerate() {
         let response = update(
             node,

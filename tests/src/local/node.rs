@@ -115,6 +115,13 @@ impl LocalNode {
         }
     }
 
+    /// Has the node listen on another address than 127.0.0.1, in brackets when it is of IPv6.
+    #[must_use]
+    pub fn at(mut self, host: &str) -> Self {
+        host.clone_into(&mut self.host);
+        self
+    }
+
     /// Has the node run on a host of its own.
     #[must_use]
     pub fn on_host(mut self, namespace: String, address: String) -> Self {
