@@ -170,6 +170,25 @@ pub fn is_out_of_space(error: &io::Error) -> bool {
     )
 }
 
+/// Whether the operating system refused an operation for a reason that says nothing of what is on the
+/// disk: rights, a file system that is mounted to be read, too many open files, too little memory.
+#[must_use]
+pub fn is_denied(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errors = [
+        Errno::ACCESS,
+        Errno::PERM,
+        Errno::ROFS,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+    ];
+    let code = error.raw_os_error();
+    errors
+        .iter()
+        .any(|known| Some(known.raw_os_error()) == code)
+}
+
 /// The failure of a sync, whatever it was: what is durable is unknown, so it is never taken for one
 /// that may be tried again.
 pub(crate) fn failed_sync(error: io::Error) -> io::Error {

@@ -80,7 +80,7 @@ async fn diverge(cluster: &TestCluster, slot: u32) -> Result<(), String> {
     let folder = volume.display().to_string();
     let tool = program("examples/diverge").display().to_string();
     println!("{}", tool_output(&tool, &[&folder]).await?);
-    let owner = format!("--reference={folder}");
+    let owner = format!("--reference={folder}/vote");
     let store = volume.join("store").display().to_string();
     tool_output("chown", &["--recursive", &owner, &store]).await?;
     patch(kubectl, r#"{"spec":{"paused":false}}"#).await
